@@ -1,0 +1,10 @@
+"""Tells ``twistd`` and ``twist`` of the command ``net``: names only, so that looking at the plugins imports none of us."""
+
+from twisted.application.service import ServiceMaker
+
+twisted_net_commands = ServiceMaker(
+    "twisted_net commands",
+    "twisted_net.service",
+    "Run a TCP or UNIX service: echo, discard, or a handler of your own.",
+    "net",
+)
