@@ -1,0 +1,13 @@
+# pytest-twisted carries no types; this is the part of it that the suite uses. Only type checkers read this file.
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+def ensureDeferred(f: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]: ...
+def async_fixture(f: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]: ...
+def async_yield_fixture(f: Callable[_P, AsyncIterator[_T]]) -> Callable[_P, _T]: ...
+def blockon(d: Deferred[_T]) -> _T: ...
