@@ -111,13 +111,15 @@ class Address:
         An IPv4 client on a dual-stack port stays what the socket calls it, ``::ffff:192.0.2.1`` (RFC 4291, 2.5.5.2).
         ``None`` and addresses of other kinds become family ``"endpoint"`` with their text.
         """
+        if addr is None:
+            return cls("", None, "endpoint")
         if isinstance(addr, IPv4Address):
             return cls(addr.host, addr.port, "IPv4")
         if isinstance(addr, IPv6Address):
             return cls(addr.host, addr.port, "IPv6")
         if isinstance(addr, UNIXAddress):
             return cls(os.fsdecode(addr.name or b""), None, "unix")
-        return cls("" if addr is None else str(addr), None, "endpoint")
+        return cls(str(addr), None, "endpoint")
 
 
 # Where to listen or connect to
@@ -187,37 +189,14 @@ class UnixTarget:
     """The permissions of the file when listening, 0 to 0o777; ``None`` leaves them to the umask."""
 
     def __post_init__(self) -> None:
-        path, mode = self.path, self.mode
-        if not isinstance(path, str) or path in ("", "\0"):
-            raise AddressError(f'path {_shown.repr(path)} is empty or no text; give one such as "/run/x.sock"')
-        abstract = path.startswith("\0")
-        if not abstract and "\0" in path:
-            raise AddressError(
-                f"path {_shown.repr(path)} holds a NUL, with which a path ends; leave it out", address=path
-            )
-        try:
-            size = len(os.fsencode(path)) - abstract
-        except UnicodeEncodeError:
-            raise AddressError(
-                f"path {_shown.repr(path)} cannot be encoded for the file system; give it in characters that can be",
-                address=path,
-            ) from None
-        if size > LONGEST_PATH:
-            raise AddressError(
-                f"path {_shown.repr(path)} has {size} bytes where unix(7) has room for {LONGEST_PATH}; "
-                "give a shorter one, or one relative to the current folder",
-                address=path,
-            )
-        if mode is None:
+        _checkPath(self.path)
+        if self.mode is None:
             return
-        if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        _checkMode(self.mode)
+        if self.path.startswith("\0"):
             raise AddressError(
-                f"mode {_shown.repr(mode)} is outside 0 to 0o777; it is octal, such as 0o660", address=path
-            )
-        if abstract:
-            raise AddressError(
-                f"mode {mode:o} is given for the abstract name {path[1:]!r}, which has no file; leave it out",
-                address=path,
+                f"mode {self.mode:o} is given for the abstract name {self.path[1:]!r}, which has no file; leave it out",
+                address=self.path,
             )
 
     def __str__(self) -> str:
@@ -240,7 +219,7 @@ class EndpointTarget:
     description: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.description, str) or not _isEndpointText(self.description):
+        if not _isEndpointText(self.description):
             raise AddressError(
                 f"{_shown.repr(self.description)} is no endpoint text, or would be read as another address; "
                 "use parseTarget for other addresses, or hand over the endpoint itself",
@@ -326,7 +305,9 @@ def _parse(text: str) -> Target:
     return TcpTarget(*_splitHostPort(text))
 
 
-def _isEndpointText(text: str) -> bool:
+def _isEndpointText(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
     word, colon, rest = text.partition(":")
     if not colon or not _WORD.fullmatch(word) or word in ("unix", "udp"):
         return False
@@ -348,8 +329,8 @@ def _splitHostPort(text: str, *, prefix: str = "") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         raise AddressError(_withoutColon(text, prefix))
-    if port.startswith("//"):
-        raise AddressError('it is a URL; write host and port alone, such as "localhost:8124"')
+    if "://" in text:
+        raise AddressError(f'it is a URL; write host and port alone, such as "{prefix}localhost:8124"')
     if ":" in host:
         raise AddressError(
             f'it has more than one colon; IPv6 stands in brackets, "{prefix}[::1]:8124", '
@@ -393,7 +374,7 @@ def _parseUnix(rest: str) -> UnixTarget:
 def _checkHostPort(target: TcpTarget | UdpTarget) -> None:
     host = target.host
     if not isinstance(host, str):
-        raise AddressError(f'host {_shown.repr(host)} is no text; give a name, an IP address, or "" for every interface')
+        raise AddressError(f'host {_shown.repr(host)} is no text; give a name or an address, or "" for every interface')
     # Frozen for everybody else: a value is brought to its one form before anybody sees it.
     object.__setattr__(target, "port", checkPort(target.port))
     if host in ("", "*"):
@@ -416,6 +397,32 @@ def _checkName(host: str) -> None:
             "write four numbers from 0 to 255, such as 127.0.0.1",
             address=host,
         )
+
+
+def _checkPath(path: object) -> None:
+    if not isinstance(path, str) or path in ("", "\0"):
+        raise AddressError(f'path {_shown.repr(path)} is empty or no text; write one such as "/run/x"', address=path)
+    abstract = path.startswith("\0")
+    if not abstract and "\0" in path:
+        raise AddressError(f"path {_shown.repr(path)} holds a NUL, with which a path ends; leave it out", address=path)
+    try:
+        size = len(os.fsencode(path)) - abstract
+    except UnicodeEncodeError:
+        raise AddressError(
+            f"path {_shown.repr(path)} cannot be encoded for the file system; give it in characters that can be",
+            address=path,
+        ) from None
+    if size > LONGEST_PATH:
+        raise AddressError(
+            f"path {_shown.repr(path)} has {size} bytes where unix(7) has room for {LONGEST_PATH}; "
+            "give a shorter one, or one relative to the current folder",
+            address=path,
+        )
+
+
+def _checkMode(mode: object) -> None:
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise AddressError(f"mode {_shown.repr(mode)} is outside 0 to 0o777; it is octal, such as 0o660")
 
 
 def _packs(family: socket.AddressFamily, text: str) -> bool:
