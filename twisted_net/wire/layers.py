@@ -1,0 +1,154 @@
+"""
+What lies under a transport: layers, down to the one that owns the descriptor.
+
+What a protocol is given as its transport may be a stack. Twisted builds it in two ways::
+
+    wrapped      protocol -> TLSMemoryBIOProtocol -> ... -> tcp.Connection       endpoints, listenSSL, haproxy, policies
+    startTLS()   protocol -> tcp.Connection -> (its .protocol is a TLSMemoryBIOProtocol) -> the same tcp.Connection
+
+In the first, every layer is a :class:`~twisted.protocols.policies.ProtocolWrapper`, whose attribute ``transport`` is
+the layer below it. In the second, the connection stays what it was, writes into the TLS protocol that it was given, and
+says by ``ISSLTransport`` that it does so.
+
+Whether TLS is there is asked of interfaces, never of classes: ``TLSMemoryBIOProtocol`` declares ``INegotiated``, which
+is an ``ISSLTransport``, and ``startTLS`` adds ``ISSLTransport`` to the connection. So nothing of TLS is imported here
+until a TLS connection is there, and pyOpenSSL (the extra ``tls``) may be missing.
+
+Beside the questions stand the three ways to end that stock transports do not offer: to fall silent; to close with FIN
+what is not yet sent (``abortConnection`` sends RST); and to half-close under TLS (``loseWriteConnection`` would reach
+past it to the socket: FIN without close_notify, which a TLS peer must take for an attack; RFC 8446, 6.1).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ISSLTransport
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+
+__all__ = ["below", "drop", "endWriting", "isTls", "silence", "socketOf"]
+
+
+def below(transport: Any) -> Any:
+    """
+    Return the transport that owns the descriptor: ``transport`` itself when it is no layer on another one.
+
+    After ``startTLS`` that is the connection, as before it.
+    """
+    while isinstance(transport, ProtocolWrapper) and transport.transport is not None:
+        transport = transport.transport
+    return transport
+
+
+def socketOf(transport: Any) -> socket.socket | None:
+    """
+    Return the socket at the bottom, for looking at it and for its options; closing it is the transport's business.
+
+    ``None`` where there is none: a transport in memory, or one whose connection is gone.
+    """
+    skt = getattr(below(transport), "socket", None)
+    return skt if isinstance(skt, socket.socket) else None
+
+
+def isTls(transport: Any) -> bool:
+    """Say whether bytes written to ``transport`` are encrypted on their way, by any layer under it."""
+    return any(ISSLTransport.providedBy(layer) for layer in _walk(transport))
+
+
+def silence(transport: Any) -> None:
+    """
+    Read and write nothing from now on, and tell nobody.
+
+    The connection stays in the hands of the caller, who has to :func:`drop` it: its end is not noticed any more.
+    A transport that is no descriptor of the reactor's only stops reading.
+    """
+    bottom = below(transport)
+    if _isDescriptor(bottom):
+        bottom.stopReading()
+        bottom.stopWriting()
+    else:
+        transport.pauseProducing()
+
+
+def drop(transport: Any, reason: Failure) -> None:
+    """
+    Close the connection now: what is unsent is dropped, and the peer sees FIN, or RST when bytes lay unread in the
+    kernel (RFC 1122, 4.2.2.13).
+
+    :param reason: handed to the protocol's ``connectionLost``, which runs before this returns. Harmless when the
+        connection is gone already. A transport that is no descriptor of the reactor's is aborted, or where it
+        cannot be, closed; it gives a reason of its own.
+    """
+    bottom = below(transport)
+    if _isDescriptor(bottom):
+        bottom.connectionLost(reason)
+    elif hasattr(transport, "abortConnection"):
+        transport.abortConnection()
+    else:
+        transport.loseConnection()
+
+
+def endWriting(transport: Any) -> bool:
+    """
+    Half-close: tell the peer that nothing more will come, and go on reading.
+
+    Everything written must have left the layers above the descriptor. Without TLS that is FIN; under TLS it is
+    close_notify, and the FIN follows when both ends have sent theirs. What has no half to close is closed whole:
+    TLS whose handshake is not over, and transports that cannot half-close at all.
+
+    :return: True when it is done by now and nobody will call the protocol's ``writeConnectionLost``; False when the
+        transport will call it.
+    """
+    tls = _tlsOf(transport)
+    if tls is not None:
+        _notify(tls, transport)
+        return True
+    if not hasattr(transport, "loseWriteConnection"):
+        transport.loseConnection()
+        return True
+    transport.loseWriteConnection()
+    # A wrapper passes the request down, but not the answer up.
+    return not IHalfCloseableProtocol.providedBy(getattr(below(transport), "protocol", None))
+
+
+def _isDescriptor(bottom: Any) -> bool:
+    """Say whether ``bottom`` is a stock descriptor, which can be stopped and closed from outside without more ado."""
+    return isinstance(bottom, FileDescriptor)
+
+
+def _walk(transport: Any) -> Iterator[Any]:
+    """Yield ``transport`` and every layer under it; a wrapper that is not connected yet is the last."""
+    while transport is not None:
+        yield transport
+        transport = transport.transport if isinstance(transport, ProtocolWrapper) else None
+
+
+def _tlsOf(transport: Any) -> Any:
+    """Return the uppermost ``TLSMemoryBIOProtocol`` (or one like it) under ``transport``, or ``None``."""
+    for layer in _walk(transport):
+        for candidate in (layer, getattr(layer, "protocol", None)):
+            if isinstance(candidate, ProtocolWrapper) and INegotiated.implementedBy(type(candidate)):
+                return candidate
+    return None
+
+
+def _notify(tls: Any, transport: Any) -> None:
+    """Send close_notify (RFC 8446, 6.1), by the connection of OpenSSL that ``ISystemHandle`` gives."""
+    from OpenSSL.SSL import Error, WantReadError
+
+    handle = tls.getHandle()
+    try:
+        handle.shutdown()
+    except Error:
+        transport.loseConnection()
+        return
+    try:
+        alert = handle.bio_read(2**15)
+    except WantReadError:
+        # Sent before.
+        return
+    tls.transport.write(alert)
