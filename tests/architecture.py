@@ -121,7 +121,7 @@ def _moduleOf(path: str) -> str:
 
 
 def _room(module: str) -> tuple[str, str]:
-    """Layer and file of one of our modules: ``wire`` and ``dial`` of ``twisted_net.wire.dial``; both empty for the door."""
+    """Layer and file of our *module*: ``wire``, ``dial`` of ``twisted_net.wire.dial``; both are empty for the door."""
     parts = [*module.split("."), "", ""]
     return parts[1], parts[2]
 
