@@ -157,11 +157,13 @@ def test_theListIsFrozenWhileTheEventRuns() -> None:
 
 def test_removingAllStillReachesThoseOfTheRunningEvent() -> None:
     log: list[object] = []
-    emitter = Emitter()
+    emitter = Changing()
     emitter.on("x", emitter.removeAllListeners).once("x", noting(log, "once")).on("x", noting(log, "on"))
+    emitter.changes.clear()
     emitter.emit("x")
     assert log == ["once", "on"]
     assert emitter.eventNames() == []
+    assert emitter.changes == ["x"]
 
 
 def test_anAnswerIsIgnored() -> None:
@@ -196,6 +198,18 @@ def test_offTakesTheNewestOfSeveral() -> None:
     assert emitter.listeners("x") == [between]
 
 
+@pytest.mark.parametrize(("older", "newer", "heard"), [("on", "once", [1, 2]), ("once", "on", [1])])
+def test_offTakesTheNewestOfEitherKind(older: str, newer: str, heard: list[object]) -> None:
+    log: list[object] = []
+    emitter = Emitter()
+    getattr(emitter, older)("x", log.append)
+    getattr(emitter, newer)("x", log.append)
+    emitter.off("x", log.append)
+    emitter.emit("x", 1)
+    emitter.emit("x", 2)
+    assert log == heard
+
+
 def test_offFindsOnceAndBoundMethods() -> None:
     log: list[object] = []
     emitter = Emitter().once("x", log.append).on("x", log.append)
@@ -224,6 +238,23 @@ def test_removeAllListeners() -> None:
     assert emitter.changes == ["y", "z"]
     assert emitter.eventNames() == []
     emitter.removeAllListeners()
+
+
+def test_theSoleListener() -> None:
+    """Only one that may be called in the place of emit: there is no other, and hearing does not use it up."""
+    emitter = Emitter()
+    sole = [emitter.soleListener("x")]
+    for change in (
+        lambda: emitter.on("x", print),
+        lambda: emitter.on("x", abs),
+        lambda: emitter.off("x", print),
+        lambda: emitter.once("y", abs),
+        lambda: emitter.off("x", abs).once("x", abs),
+    ):
+        change()
+        sole.append(emitter.soleListener("x"))
+    assert sole == [None, print, None, abs, abs, None]
+    assert emitter.soleListener("y") is None
 
 
 def test_everyChangeIsTold() -> None:

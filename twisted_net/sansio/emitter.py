@@ -113,9 +113,11 @@ class Emitter:
 
         Listeners are compared with ``==``, so a bound method is found although Python makes a new one each time.
         """
-        for entry in reversed(self._entries(event)):
+        entries = self._entries(event)
+        for index in reversed(range(len(entries))):
+            entry = entries[index]
             if (entry.listener if isinstance(entry, _Once) else entry) == listener:
-                self._forget(event, entry)
+                self._set(event, entries[:index] + entries[index + 1 :])
                 break
         return self
 
@@ -137,6 +139,15 @@ class Emitter:
     def listeners(self, event: str) -> list[Listener]:
         """Those who listen to ``event``, in the order in which they will run, as they were handed in; a copy."""
         return [entry.listener if isinstance(entry, _Once) else entry for entry in self._entries(event)]
+
+    def soleListener(self, event: str) -> Listener | None:
+        """
+        Return the listener of ``event`` when it is the only one and listens for good, else ``None``.
+
+        Who emits an event very often may then call it directly, for as long as :meth:`listenersChanged` is silent.
+        """
+        found = None if self._listeners is None else self._listeners.get(event)
+        return None if isinstance(found, _Several) else found
 
     def eventNames(self) -> list[str]:
         """The events that somebody listens to, in the order in which they were first listened to."""
@@ -247,13 +258,12 @@ class Emitter:
         before = self._entries(event)
         self._set(event, (entry, *before) if first else (*before, entry))
 
-    def _forget(self, event: str, entry: Listener | _Once) -> None:
-        """Take away the newest registration that is this very ``entry``, if there still is one."""
+    def _forget(self, event: str, once: _Once) -> None:
+        """Take away a registration that is used up, unless it was taken away while the event ran."""
         entries = self._entries(event)
-        for index in range(len(entries) - 1, -1, -1):
-            if entries[index] is entry:
-                self._set(event, entries[:index] + entries[index + 1 :])
-                break
+        rest = tuple([entry for entry in entries if entry is not once])
+        if len(rest) < len(entries):
+            self._set(event, rest)
 
     def _entries(self, event: str) -> tuple[Listener | _Once, ...]:
         found = None if self._listeners is None else self._listeners.get(event)
