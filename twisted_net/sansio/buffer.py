@@ -151,7 +151,7 @@ class ReadBuffer:
         found = self._data.find(separator, begin, end)
         if found >= 0:
             return found + len(separator) - self._start
-        self._scanned = max(self._scanned, end)
+        self._scanned = end
         if end - self._start < maximum:
             return 0
         raise LimitError(f"no {separator!r} within {maximum} bytes; allow more, or close: the peer sends none")
