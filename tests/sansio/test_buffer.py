@@ -220,6 +220,22 @@ def test_aSeparatorAcrossPieces() -> None:
     assert buffer.takeAll() == b"body"
 
 
+def test_anEmptiedBufferForgetsItsSearch() -> None:
+    buffer = holding(b"abc")
+    assert buffer.takeLine() is None
+    assert buffer.takeAll() == b"abc"
+    buffer.feed(b"d\ne")
+    assert buffer.takeLine() == b"d"
+
+
+def test_whatIsDroppedMovesThePlaceOfTheSearch() -> None:
+    buffer = holding(b"abcd", b"ef")
+    assert buffer.takeLine() is None
+    assert buffer.take(5) == b"abcde"
+    buffer.feed(b"\n" + b"g" * 9)
+    assert buffer.takeLine() == b"f"
+
+
 def test_anotherSeparatorStartsAgain() -> None:
     buffer = holding(b"a;b,")
     assert buffer.takeLine() is None
