@@ -1,4 +1,4 @@
-"""Tells ``twistd`` and ``twist`` of the command ``net``: names only, so that looking at the plugins imports none of us."""
+"""Tells ``twistd`` and ``twist`` of the command ``net``, by name only: listing the plugins imports nothing of ours."""
 
 from twisted.application.service import ServiceMaker
 

@@ -1,0 +1,55 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+
+README = Path(__file__).parent.parent.joinpath("README.md").read_text()
+PROGRAMS = re.findall(r"(?ms)^```python\n(.*?)^```$", README)
+
+
+class Conversation(Protocol):
+    """Sends one line, ends, and keeps what comes until the other side has ended, too."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.over: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"hello\r\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        if self.received.endswith(b"hello\r\n"):
+            assert self.transport is not None
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.over.callback(self.received)
+
+
+@pytest_twisted.ensureDeferred
+async def test_theProgramInPython() -> None:
+    """The program of the README, on a free port, and without starting the reactor a second time."""
+    from twisted.internet import reactor
+
+    (program,) = (text for text in PROGRAMS if "reactor.run()" in text)
+    listening = "net.createServer(greet).listen(8124, "
+    assert program.count(listening) == 1
+    room: dict[str, Any] = {}
+    exec(program.replace(listening, "server = net.createServer(greet).listen(0, ").replace("reactor.run()", ""), room)
+    server = room["server"]
+    await server.whenListening()
+    where = TCP4ClientEndpoint(reactor, "127.0.0.1", server.address().port)
+    talk = await connectProtocol(where, Conversation())
+    assert await talk.over == b"welcome\r\nhello\r\n"
+    server.close()
+    await server.whenClosed()
