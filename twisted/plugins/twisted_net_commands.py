@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-twisted_net_commands = ServiceMaker(  # type: ignore[no-untyped-call]
+twisted_net_commands = ServiceMaker(
     "twisted_net commands",
     "twisted_net.service",
     "Run a TCP or UNIX service: echo, discard, or a handler of your own.",
