@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(_foreign))})(\..*)?"),
     ("py:.*", r"<InterfaceClass .*"),
     ("py:.*", r"twisted_net\.(.*\.)?_\w+"),
-    ("py:.*", rf"({'|'.join(sorted(name for name in dir(builtins) if name.isidentifier()))})(\..*)?"),
+    ("py:.*", rf"({'|'.join(sorted(name for name in dir(builtins) if name.isidentifier()))})([.[].*)?"),
 ]
 
 
@@ -57,7 +57,7 @@ class Interface(SphinxDirective):
             method = isinstance(described, Method)
             head = f"method:: {member}{described.getSignatureString()}" if method else f"attribute:: {member}"
             parts.append(f".. py:{head}\n\n{indent(cleandoc(described.getDoc()), '   ')}")
-        text = f".. py:class:: {module}.{name}\n\n" + indent("\n\n".join(parts), "   ")
+        text = f".. py:class:: {name}\n   :module: {module}\n\n" + indent("\n\n".join(parts), "   ")
         return self.parse_text_to_nodes(text)
 
 
