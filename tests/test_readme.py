@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest_twisted
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 
 README = Path(__file__).parent.parent.joinpath("README.md").read_text()
 PROGRAMS = re.findall(r"(?ms)^```python\n(.*?)^```$", README)
@@ -49,7 +49,7 @@ async def test_theProgramInPython() -> None:
     server = room["server"]
     await server.whenListening()
     where = TCP4ClientEndpoint(reactor, "127.0.0.1", server.address().port)
-    talk = await where.connect(Factory.forProtocol(Conversation))
+    talk = await connectProtocol(where, Conversation())
     assert await talk.over == b"welcome\r\nhello\r\n"
     server.close()
     await server.whenClosed()
