@@ -26,11 +26,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IPullProducer, ISSLTransport
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-__all__ = ["below", "drop", "endWriting", "isTls", "silence", "socketOf"]
+__all__ = [
+    "below",
+    "drop",
+    "endWriting",
+    "isTls",
+    "nudge",
+    "silence",
+    "socketOf",
+    "tellDrained",
+    "tellDrainedNoMore",
+]
 
 
 def below(transport: Any) -> Any:
@@ -113,6 +123,35 @@ def endWriting(transport: Any) -> bool:
     transport.loseWriteConnection()
     # A wrapper passes the request down, but not the answer up.
     return not IHalfCloseableProtocol.providedBy(getattr(below(transport), "protocol", None))
+
+
+def tellDrained(transport: Any, producer: IPullProducer) -> FileDescriptor | None:
+    """
+    Have ``producer.resumeProducing`` called whenever the kernel has taken the last byte of the bottom's buffer.
+
+    :return: the bottom; its ``disconnecting`` says that somebody has told it to close when it is empty. None, and
+        nothing is done, when it is no descriptor of the reactor's: it cannot tell.
+    """
+    bottom = below(transport)
+    if not isinstance(bottom, FileDescriptor):
+        return None
+    # The descriptor's own: after startTLS the connection would pass the producer up to TLS, which polls a pull producer.
+    FileDescriptor.registerProducer(bottom, producer, False)
+    return bottom
+
+
+def tellDrainedNoMore(transport: Any) -> None:
+    """Take :func:`tellDrained` back: before anything is closed, since a descriptor waits for its producer with that."""
+    FileDescriptor.unregisterProducer(below(transport))
+
+
+def nudge(transport: Any) -> None:
+    """
+    Have the drain told once more, also when nothing waits.
+
+    That costs nothing while bytes wait, and one empty ``send`` when they have gone already.
+    """
+    below(transport).startWriting()
 
 
 def _isDescriptor(bottom: Any) -> bool:

@@ -1,0 +1,33 @@
+"""A network toolkit for Twisted.
+
+One engine for connections, and faces on it:
+
+:mod:`twisted_net.net`
+    the event face: sockets and servers as the Luvit, Mongoose and Evo manuals (and Node's ``net``) document them::
+
+        from twisted_net import net
+
+        server = net.createServer(lambda socket: socket.pipe(socket))
+        server.listen(8124, "127.0.0.1")
+
+:mod:`twisted_net.wire`
+    the engine itself, for who builds a face of his own: a protocol and a factory that any Twisted endpoint takes.
+
+:mod:`twisted_net.testing`
+    the test kit: time that a test moves, over sockets that are real.
+
+``twistd net``
+    the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``.
+
+What can go wrong is in :mod:`twisted_net.errors`, how addresses are written in :mod:`twisted_net.address`.
+"""
+
+from __future__ import annotations
+
+from twisted_net import net
+from twisted_net.address import Address, parseTarget
+from twisted_net.errors import NetError
+from twisted_net.sansio.backoff import Backoff
+from twisted_net.wire.limits import Limits
+
+__all__ = ["Address", "Backoff", "Limits", "NetError", "net", "parseTarget"]

@@ -1,0 +1,53 @@
+"""Contracts of what users may implement or hand over.
+
+Only the seams are here: what the engine asks of the object that stands behind a connection.  What the engine *offers*
+is documented on its classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+
+class IConnectionUser(Interface):
+    """What stands behind a :class:`~twisted_net.wire.protocol.SocketProtocol`: a face, or anything of yours.
+
+    The bytes themselves do not come through here: the user assigns a callable to ``protocol.receive`` and assigns
+    another one whenever somebody else wants them.  While it is ``None`` the bytes are kept (up to
+    ``protocol.holdLimit``, then the peer is made to wait).
+
+    A method that raises has its failure logged, and that connection is dropped; other connections go on.
+    """
+
+    def connectionOpened(protocol: Any) -> None:
+        """The connection stands: *protocol* is its ``SocketProtocol``, with a ``transport``.  Called once, before any
+        byte."""
+
+    def readEnded() -> None:
+        """The peer will send nothing more (FIN), and everything that it sent was delivered.  At most once, before
+        `connectionClosed`."""
+
+    def writeEnded() -> None:
+        """Our FIN is with the kernel, after everything that was written.  At most once, before `connectionClosed`."""
+
+    def drained() -> None:
+        """A ``write`` had returned False, and now nothing is unsent."""
+
+    def connectionClosed(error: Exception | None, reason: Failure) -> None:
+        """The connection is gone; called exactly once, after everything else.
+
+        :param error: what went wrong (a NetError, or whatever ``drop(error)`` was given), or None when both sides ended
+            in good order (or we dropped it ourselves).
+        :param reason: Twisted's own account of it.
+        """
+
+    def limitPassed(name: str, action: str) -> None:
+        """A limit was met: its name in :class:`~twisted_net.wire.limits.Limits`, and what was done (``"paused"`` or
+        ``"closed"``)."""
+
+    def raised(where: str, error: Exception) -> None:
+        """A callable of the user raised *error*; *where* names it.  To be logged; the engine then drops the
+        connection."""

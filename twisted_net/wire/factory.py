@@ -1,0 +1,497 @@
+"""SocketFactory: admission, the table of living connections, drain on stop.
+
+Theory
+======
+A connection that the kernel has accepted is, until `SocketFactory.admit` says yes, nobody's: nothing of it is read, no
+handler knows of it. The answer is one of three::
+
+    admitted   counted, in the table, its user is told
+    waiting    counted nowhere yet, unread, in a queue of at most ``waitLimit``; served first, in order, when there is
+    room refused    closed before anything ran; counted, and told to the watcher ('limit', 'drop')
+
+It is given when the transport is there, not in ``buildProtocol``: only then the uid of a UNIX peer and the number of
+the descriptor are known, and a TLS factory around this one could not bear a ``None``.
+
+*Accepting* is paused by named owners like reading is (``user``, ``connections``, ``rate``, ``exhausted``).  A stock
+port that is paused finishes its accept loop (up to 100 connections): the waiting queue is where that surplus stands.
+
+*Running out of descriptors.*  Descriptors are given lowest first (open(2)), so the number of an accepted one tells how
+full the table is: beyond ``limits.reserve`` from the end the connection is refused, while there is still room to do it.
+ When accept itself fails and the socket stays readable (ENFILE, ENOBUFS, ENOMEM; EMFILE with no reserve), a stock port
+ would be called again at once, for ever:
+`guard` notices and rests for a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_net.address import Address
+from twisted_net.errors import AbortedError, NetError
+from twisted_net.interfaces import IConnectionUser
+from twisted_net.sansio.bucket import TokenBucket
+from twisted_net.sansio.counters import Counters
+from twisted_net.sansio.pressure import Pressure
+from twisted_net.wire import layers
+from twisted_net.wire.limits import Admission, Limits, Meter, descriptorsLeft, peerKey
+from twisted_net.wire.outlet import HIGH_WATER_MARK
+from twisted_net.wire.protocol import NO_LIMITS, SocketProtocol
+
+WAIT_LIMIT: Final = 128
+"""Connections that wait for admission at most: a stock port accepts up to 100 more after it was paused, and listens in
+powers of two."""
+
+REST_AFTER_FAILED_ACCEPT: Final = 0.1
+"""Seconds for which accepting rests when the system has no room for another connection: the order of a human's blink,
+not of a spin."""
+
+
+LIMIT_NAMES: Final = (
+    "connections",
+    "perPeer",
+    "acceptRate",
+    "reserve",
+    "readRate",
+    "writeRate",
+    "idleTimeout",
+    "handshakeTimeout",
+    "lifetime",
+    "halfOpenTimeout",
+)
+
+
+class Watcher(Protocol):
+    """Who wants to hear what a factory does with connections."""
+
+    def limitPassed(self, name: str, peer: Address, action: str) -> None:
+        """A limit was met: *action* is ``"refused"``, ``"waits"``, ``"paused"`` or ``"closed"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is known of a connection that has ended, for a journal."""
+
+    peer: Address
+    """Who it was."""
+    bytesRead: int
+    bytesWritten: int
+    seconds: float
+    """From its admission to its end."""
+    error: Exception | None
+    """What went wrong, or None after an end in good order."""
+
+
+class _Nobody:
+    """Stands behind a connection that was not admitted; nothing reaches it."""
+
+    def raised(self, where: str, error: Exception) -> None:
+        raise error
+
+
+_NOBODY: Final[Any] = _Nobody()
+
+
+@implementer(IProtocolFactory)
+class SocketFactory:
+    """Builds a :class:`~twisted_net.wire.protocol.SocketProtocol` per connection; usable with any port or endpoint of
+    any Twisted app.
+
+    :param welcome: called with the protocol of an admitted connection, before it runs; returns its user.
+    :param reactor: provides ``IReactorTime``.
+    :param limits: who may enter, how fast, for how long.
+    :param watcher: told of limits that were met, or None.
+    :param journal: called with an `Ended` for each admitted connection, after its user has heard of the end; or None.
+    :param highWaterMark: for each connection, bytes.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        welcome: Callable[[SocketProtocol], IConnectionUser],
+        reactor: IReactorTime,
+        *,
+        limits: Limits = NO_LIMITS,
+        watcher: Watcher | None = None,
+        journal: Callable[[Ended], object] | None = None,
+        highWaterMark: int = HIGH_WATER_MARK,
+    ) -> None:
+        self._welcome = welcome
+        self.reactor = reactor
+        self.watcher = watcher
+        self.journal = journal
+        self.highWaterMark = highWaterMark
+        #: ``accepted`` (admitted), ``refused``, ``waited``, ``closed`` and ``exhausted`` (accept failed for want of
+        #: room).
+        self.counters = Counters("accepted", "refused", "waited", "closed", "exhausted")
+        #: How often each limit was met, by its name in `Limits`; ``reserve`` is the one of descriptors.
+        self.limited = Counters(*LIMIT_NAMES)
+        #: Who has stopped the accepting.
+        self.acceptance = Pressure(self._stopAccepting, self._startAccepting)
+        #: Connections that may wait for admission.
+        self.waitLimit = WAIT_LIMIT
+        self._limits = limits
+        self._admission = Admission(limits, reactor.seconds())
+        self._readTotal = _bucket(limits.readRateTotal, limits.burst, reactor)
+        self._writeTotal = _bucket(limits.writeRateTotal, limits.burst, reactor)
+        self._table: dict[SocketProtocol, float] = {}  # since when it lives
+        self._waiting: deque[SocketProtocol] = deque()
+        self._ports: list[Any] = []
+        self._serving = False
+        self._stopped = False
+        self._rateCall: IDelayedCall | None = None
+        self._restCall: IDelayedCall | None = None
+        self._drained: list[Deferred[None]] = []
+        self._late: list[IDelayedCall] = []
+        self._seen = 0
+        self._lastLine = -1.0
+        self._unlogged = 0
+
+    # -- IProtocolFactory
+
+    def doStart(self) -> None:
+        """A port begins to use this factory."""
+
+    def doStop(self) -> None:
+        """A port has stopped using this factory."""
+
+    def logPrefix(self) -> str:
+        """The name in Twisted's log."""
+        return type(self).__name__
+
+    def buildProtocol(self, addr: IAddress | None) -> SocketProtocol:
+        """A protocol for a connection from *addr*; whether it is admitted is decided when its transport is there."""
+        self._seen += 1
+        limits = self._limits
+        protocol = self.newProtocol(
+            user=_NOBODY,
+            reactor=self.reactor,
+            highWaterMark=self.highWaterMark,
+            limits=limits,
+            readMeter=self._meter(limits.readRate, self._readTotal),
+            writeMeter=self._meter(limits.writeRate, self._writeTotal),
+        )
+        protocol.factory = self
+        return protocol
+
+    def newProtocol(self, **keywords: Any) -> SocketProtocol:
+        """The protocol of the next connection; a subclass may have another."""
+        return SocketProtocol(**keywords)
+
+    def _meter(self, rate: float | None, total: TokenBucket | None) -> Meter | None:
+        own = _bucket(rate, self._limits.burst, self.reactor)
+        return None if own is None and total is None else Meter(own, total)
+
+    # -- admission
+
+    @property
+    def limits(self) -> Limits:
+        """Who may enter; assign another to change it (rates and deadlines apply to connections that come after)."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._admission.limits = limits
+        self._serveWaiting()
+
+    def admit(self, protocol: SocketProtocol) -> bool:
+        """Decide on a connection whose transport has just arrived; True when it may run now."""
+        peer = protocol.getPeer()
+        protocol.peerKey = peerKey(peer, self._limits.peerPrefix, _peerUid(protocol.transport))
+        if self._stopped:
+            self._refuse(protocol, None)
+            return False
+        skt = layers.socketOf(protocol.transport)
+        if skt is not None and descriptorsLeft(skt.fileno()) < self._limits.reserve:
+            self._refuse(protocol, "reserve")
+            return False
+        if self.acceptance.paused or self._waiting:
+            self._wait(protocol, None)
+            return False
+        name = self._admission.ask(protocol.peerKey, self.reactor.seconds())
+        if name is None:
+            self._enter(protocol)
+            return True
+        if self._limits.mode == "wait":
+            self._wait(protocol, name)
+        else:
+            self._refuse(protocol, name)
+        return False
+
+    def _enter(self, protocol: SocketProtocol) -> None:
+        self._admission.enter(protocol.peerKey)
+        self._table[protocol] = self.reactor.seconds()
+        self.counters.add("accepted")
+        protocol.user = self._welcome(protocol)
+        if self._limits.mode == "wait" and self._full():
+            self.acceptance.pause("connections")
+
+    def _full(self) -> bool:
+        most = self._limits.connections
+        return most is not None and len(self._table) >= most
+
+    def _wait(self, protocol: SocketProtocol, name: str | None) -> None:
+        if len(self._waiting) >= self.waitLimit:
+            self._refuse(protocol, name or "connections")
+            return
+        protocol.transport.pauseProducing()
+        self._waiting.append(protocol)
+        self.counters.add("waited")
+        if name is not None:
+            self._tell(name, protocol, "waits")
+            if name == "connections":
+                self.acceptance.pause("connections")
+            elif name == "acceptRate":
+                self._waitForRate()
+
+    def _waitForRate(self) -> None:
+        if self._rateCall is None:
+            self.acceptance.pause("rate")
+            self._rateCall = self.reactor.callLater(self._admission.wait(self.reactor.seconds()), self._rateAllows)
+
+    def _rateAllows(self) -> None:
+        self._rateCall = None
+        self.acceptance.resume("rate")
+
+    def _refuse(self, protocol: SocketProtocol, name: str | None) -> None:
+        self.counters.add("refused")
+        transport = protocol.transport
+        if name is not None:
+            self._tell(name, protocol, "refused")
+            self._logRefusal(name)
+        layers.silence(transport)
+        reason = Failure(NetError(f"refused: {name or 'the server is stopping'}", code="ECONNREFUSED", fault="limit"))
+        if layers.isTls(transport):
+            # TLS is still in its own makeConnection and could not bear to lose its transport there.
+            self.reactor.callLater(0, layers.drop, transport, reason)
+        else:
+            layers.drop(transport, reason)
+
+    def limitPassed(self, name: str) -> None:
+        """A connection met a limit; called by the protocol."""
+        self.limited.add(name)
+
+    def _tell(self, name: str, protocol: SocketProtocol, action: str) -> None:
+        self.limited.add(name)
+        if self.watcher is not None:
+            self.watcher.limitPassed(name, Address.fromTwisted(protocol.getPeer()), action)
+
+    def _logRefusal(self, name: str) -> None:
+        # One line a second, however many come: a flood must not become a flood of log lines.
+        self._unlogged += 1
+        now = self.reactor.seconds()
+        if self._lastLine < 0 or now - self._lastLine >= 1.0:
+            self._log.warn(
+                "{count} connection(s) refused: the limit {name!r} is reached "
+                "({living} connections, {refused} refused in all)",
+                count=self._unlogged,
+                name=name,
+                living=len(self._table),
+                refused=self.counters["refused"],
+            )
+            self._lastLine = now
+            self._unlogged = 0
+
+    def leave(self, protocol: SocketProtocol) -> None:
+        """A connection is gone; called by the protocol."""
+        since = self._table.pop(protocol, None)
+        if since is not None:
+            self._admission.leave(protocol.peerKey)
+            self.counters.add("closed")
+            if self.journal is not None:
+                self._record(protocol, since)
+            if not self._full():
+                self.acceptance.resume("connections")
+            self._serveWaiting()
+        elif protocol in self._waiting:
+            self._waiting.remove(protocol)
+        if not self._table:
+            self._tellDrained()
+
+    def _record(self, protocol: SocketProtocol, since: float) -> None:
+        assert self.journal is not None
+        try:
+            self.journal(
+                Ended(
+                    peer=Address.fromTwisted(protocol.getPeer()),
+                    bytesRead=protocol.bytesRead,
+                    bytesWritten=protocol.bytesWritten,
+                    seconds=self.reactor.seconds() - since,
+                    error=protocol.error,
+                )
+            )
+        except Exception:
+            self._log.failure("the journal of connections raised")
+
+    def _serveWaiting(self) -> None:
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            passed = 0
+            while passed < len(self._waiting) and not self.acceptance.paused:
+                protocol = self._waiting[passed]
+                name = self._admission.ask(protocol.peerKey, self.reactor.seconds())
+                if name == "perPeer":
+                    passed += 1  # waits for one of its own to leave; others may pass
+                    continue
+                if name is not None:
+                    if name == "acceptRate":
+                        self._waitForRate()
+                    return
+                del self._waiting[passed]
+                self._enter(protocol)
+                protocol.transport.resumeProducing()
+                protocol.connectionMade()
+        finally:
+            self._serving = False
+
+    # -- the ports
+
+    def adopt(self, port: Any) -> None:
+        """Be told of a listening port: it is paused with `acceptance` from now on, and guarded against a spinning
+        accept."""
+        self._ports.append(port)
+        guard(port, self)
+        if self.acceptance.paused and port.canPause:
+            port.pauseProducing()
+
+    def disown(self, port: Any) -> None:
+        """The port has stopped."""
+        if port in self._ports:
+            self._ports.remove(port)
+
+    def _stopAccepting(self) -> None:
+        for port in self._ports:
+            if port.canPause:
+                port.pauseProducing()
+
+    def _startAccepting(self) -> None:
+        for port in self._ports:
+            if port.canPause:
+                port.resumeProducing()
+        self._serveWaiting()
+
+    def acceptFailed(self) -> None:
+        """The system has no room for another connection: rest, instead of being asked again at once."""
+        self.counters.add("exhausted")
+        if self._restCall is None:
+            self.acceptance.pause("exhausted")
+            self._restCall = self.reactor.callLater(REST_AFTER_FAILED_ACCEPT, self._rested)
+        self._logRefusal("the system's table of open files")
+
+    def _rested(self) -> None:
+        self._restCall = None
+        self.acceptance.resume("exhausted")
+
+    @property
+    def seen(self) -> int:
+        """Connections that a port has handed over so far."""
+        return self._seen
+
+    # -- the living
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[SocketProtocol]:
+        return iter(tuple(self._table))
+
+    @property
+    def waiting(self) -> int:
+        """Connections that wait for admission."""
+        return len(self._waiting)
+
+    def stop(self) -> None:
+        """Admit nobody any more; those who wait are refused.  Harmless when done before."""
+        self._stopped = True
+        for call in (self._rateCall, self._restCall):
+            if call is not None:
+                call.cancel()
+        self._rateCall = self._restCall = None
+        while self._waiting:
+            self._refuse(self._waiting.popleft(), None)
+
+    def start(self) -> None:
+        """Admit again, after `stop`."""
+        self._stopped = False
+
+    def drain(self, seconds: float | None = None) -> Deferred[None]:
+        """Stop admitting and wait until the last connection has ended.
+
+        :param seconds: after this time those that are left are aborted; None waits for ever.
+        :return: fires with None when none is left.
+        """
+        self.stop()
+        done: Deferred[None] = Deferred()
+        if not self._table:
+            done.callback(None)
+            return done
+        self._drained.append(done)
+        if seconds is not None:
+            self._late.append(self.reactor.callLater(seconds, self.abortAll))
+        return done
+
+    def abortAll(self) -> None:
+        """End every living connection at once, with RST."""
+        for protocol in self:
+            protocol.abort(AbortedError("the server is shutting down and its grace time is over", fault="user"))
+
+    def _tellDrained(self) -> None:
+        waiting, self._drained = self._drained, []
+        late, self._late = self._late, []
+        for call in late:
+            if call.active():
+                call.cancel()
+        for done in waiting:
+            done.callback(None)
+
+
+def guard(port: Any, factory: SocketFactory) -> None:
+    """Keep *port* from spinning when accept fails and the listening socket stays readable (accept(2): ENFILE, ENOBUFS,
+    ENOMEM)."""
+    accepting: Any = port.port
+    if not IReadDescriptor.providedBy(accepting):
+        return
+    accept = accepting.doRead
+
+    def doRead() -> None:
+        before = factory.seen
+        accept()
+        if factory.seen == before and accepting.fileno() >= 0 and _readable(accepting.fileno()):
+            factory.acceptFailed()
+
+    accepting.doRead = doRead  # type: ignore[method-assign]
+
+
+def _readable(fileno: int) -> bool:
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _bucket(rate: float | None, burst: float | None, reactor: IReactorTime) -> TokenBucket | None:
+    return None if rate is None else TokenBucket(rate, burst, reactor.seconds())
+
+
+def _peerUid(transport: Any) -> int | None:
+    """The uid at the other end of a UNIX socket (unix(7): SO_PEERCRED), or None."""
+    skt = layers.socketOf(transport)
+    if skt is None or skt.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = skt.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid

@@ -1,0 +1,492 @@
+"""The outgoing queue of a connection: counted, withdrawable, with exact callbacks.
+
+Theory
+======
+No stock transport tells when bytes were written.  ``write`` appends to a buffer of its own that nobody can count or
+take back.  So the bytes wait *here*, and the transport is given at most one window (`WINDOW`) at a time::
+
+      accepted  ==  sent  +  given, not yet sent  +  queued
+                             \\_____ unsent: what highWaterMark counts _____/
+
+``queued`` can be withdrawn; ``given`` cannot.  All three are positions in one stream of bytes, so a write callback is a
+pair (position, callable) that runs when ``sent`` has passed its position: in order, exactly once (LUV-30).
+
+*When is it sent?*  A descriptor of a stock reactor (``IReadWriteDescriptor``) asks a registered **pull** producer for
+more exactly when the kernel has taken its last byte.  The outlet registers itself as that producer for the life of the
+connection: one more Python call per flush, none while nothing is written, and no timer.  Three traps come with it:
+
+* a pull producer keeps ``loseConnection`` and ``loseWriteConnection`` from ever completing: the outlet unregisters
+  before either, and notices when somebody who holds the transport has called ``loseConnection`` behind its back;
+* over TLS it must be registered with the transport *below* TLS (with TLS itself it spins at 100 % CPU).  TLS then tells
+  neither when it has encrypted (it gathers small writes until the next turn of the reactor) nor whether the handshake
+  is over.  So bytes are held back until ``handshakeCompleted``, and one call on the next turn marks what has reached
+  the layer below; the first flush of that layer *after* the mark is the proof;
+* a transport that is no descriptor gets a push producer, and its bytes count as sent on the turn after they were given
+  unless it asked to pause: the best that can be known.
+
+Rejected: a push producer on descriptors (fires only after more than ``bufferSize`` bytes have gathered: a callback for
+a small write would never run); asking the transport for the length of its private buffer (Twisted may rename it in any
+release); a timer that polls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPullProducer, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from twisted_net.errors import LimitError, NetError
+from twisted_net.wire import layers
+from twisted_net.wire.limits import Meter
+
+WINDOW: Final = 128 * 1024
+"""Bytes that the transport holds at most: what a stock descriptor hands to the kernel in one call
+(``FileDescriptor.SEND_LIMIT``)."""
+
+HIGH_WATER_MARK: Final = 64 * 1024
+"""Unsent bytes from which on ``write`` returns False (LUV-29)."""
+
+UNSENT_LIMIT: Final = 256 * 1024 * 1024
+"""Unsent bytes that are accepted at most, unless set otherwise: a writer that never looks at what ``write`` returns
+ends here, not in swap."""
+
+_LEAST_METERED: Final = 1024
+
+Written = Callable[[Exception | None], object]
+
+
+class OutletOwner(Protocol):
+    """What an outlet asks of the connection that it belongs to (:class:`~twisted_net.wire.protocol.SocketProtocol`)."""
+
+    def outletDrained(self) -> None: ...
+    def outletEnded(self) -> None: ...
+    def outletMoved(self) -> None: ...
+    def outletOverdrawn(self, error: LimitError) -> None: ...
+    def outletPaced(self) -> None: ...
+    def calledBack(self, callback: Written, error: Exception | None) -> None: ...
+
+
+@implementer(IPushProducer, IPullProducer)
+class Outlet:
+    """The outgoing queue of one connection.  It exists before the transport does: what is written then waits for
+    `attach`."""
+
+    __slots__ = (
+        "_alert",
+        "_bottom",
+        "_callbacks",
+        "_ending",
+        "_exact",
+        "_later",
+        "_meter",
+        "_moves",
+        "_owing",
+        "_paced",
+        "_passed",
+        "_plain",
+        "_producer",
+        "_producerStops",
+        "_pumping",
+        "_queue",
+        "_queued",
+        "_ready",
+        "_stalled",
+        "_streaming",
+        "_tls",
+        "accepted",
+        "highWaterMark",
+        "limit",
+        "owner",
+        "reactor",
+        "transport",
+        "unsent",
+    )
+
+    def __init__(self, owner: OutletOwner, reactor: IReactorTime, highWaterMark: int = HIGH_WATER_MARK) -> None:
+        self.owner = owner
+        self.reactor = reactor
+        self.highWaterMark = highWaterMark
+        #: Unsent bytes that are accepted at most.
+        self.limit = UNSENT_LIMIT
+        #: The transport that bytes are given to, or None before `attach` and after the end.
+        self.transport: Any = None
+        #: Bytes that were accepted in all.
+        self.accepted = 0
+        #: Bytes that were accepted and not yet handed to the kernel.
+        self.unsent = 0
+        self._queued = 0
+        self._queue: deque[memoryview | bytes] | None = None
+        self._callbacks: deque[tuple[int, Written]] | None = None
+        self._owing = False  # a write returned False and 'drained' is owed
+        self._ending = False  # half-close when everything is sent
+        self._bottom: Any = None  # the descriptor that tells when it is empty
+        self._exact = False  # the transport tells when it is empty
+        self._tls = False
+        self._ready = False  # bytes may be given (for TLS: the handshake is over)
+        self._stalled = False  # an inexact transport asked to pause
+        self._plain = False  # fast path: give at once, nobody else to ask
+        self._alert = False  # somebody waits for a flush
+        self._moves = False  # the owner wants to know of every movement (a clock runs)
+        self._pumping = False
+        self._paced = False  # the meter held bytes back, and the owner knows
+        self._passed = 0  # TLS: stream position that is known to be below TLS
+        self._meter: Meter | None = None
+        self._later: IDelayedCall | None = None
+        self._producer: Any = None
+        self._streaming = False
+        self._producerStops = False
+
+    # -- what users call
+
+    def write(self, data: bytes) -> bool:
+        """Accept *data*: given to the transport at once when there is room in the window, else queued.
+
+        Returns True while fewer than `highWaterMark` bytes are unsent, this chunk included.  Everything but the slow
+        path is inlined: this is the byte's road.
+        """
+        size = len(data)
+        unsent = self.unsent + size
+        if self._plain and unsent <= WINDOW and not self._queued:
+            self.accepted += size
+            self.unsent = unsent
+            self.transport.write(data)
+            if unsent < self.highWaterMark:
+                return True
+            self._owing = self._alert = True
+            return False
+        return self._writeSlowly(data, size)
+
+    def _writeSlowly(self, data: bytes, size: int) -> bool:
+        if self.unsent + size > self.limit:
+            self.owner.outletOverdrawn(
+                LimitError(
+                    f"{self.unsent + size} bytes would wait to be sent; the limit is {self.limit}: "
+                    "stop writing when write() returns False and go on at 'drain', or raise the limit",
+                    sent=self.sent,
+                    code="ENOBUFS",
+                )
+            )
+            return False
+        self.accepted += size
+        self.unsent += size
+        if size:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(data)
+            self._queued += size
+            self._alert = True
+            if self._moves:
+                self.owner.outletMoved()
+            self._pump()
+        if self.unsent < self.highWaterMark and self._ready:
+            return True
+        self._owing = self._alert = True
+        return False
+
+    def whenSent(self, callback: Written) -> None:
+        """Have *callback* called with None once all that was accepted until now is with the kernel; with an error when
+        it never will be.
+
+        Never called before this call has returned.
+        """
+        if self._callbacks is None:
+            self._callbacks = deque()
+        self._callbacks.append((self.accepted, callback))
+        self._alert = True
+        if not self.unsent and self._ready:
+            self._soon(0.0)
+
+    @property
+    def sent(self) -> int:
+        """Bytes that were handed to the kernel, as far as the transport can tell."""
+        return self.accepted - self.unsent
+
+    @property
+    def given(self) -> int:
+        """Stream position up to which bytes can no longer be withdrawn: they are with the transport or the kernel."""
+        return self.accepted - self._queued
+
+    def withdraw(self, position: int = 0) -> int:
+        """Take back what was accepted after *position* and is still queued.  Returns the position up to which bytes
+        remain accepted.
+
+        Callbacks of withdrawn bytes are called with an error (``ECANCELED``).
+        """
+        keep = max(position, self.given)
+        cut = self.accepted - keep
+        if cut > 0:
+            queue = self._queue
+            assert queue is not None
+            self.accepted -= cut
+            self.unsent -= cut
+            self._queued -= cut
+            while cut:
+                last = queue.pop()
+                if len(last) > cut:
+                    queue.append(memoryview(last)[:-cut])
+                    break
+                cut -= len(last)
+            self._failCallbacks(
+                NetError(
+                    "the bytes were withdrawn before they were sent", code="ECANCELED", fault="user", sent=self.sent
+                ),
+                keep,
+            )
+            self._soon(0.0)
+        return keep
+
+    def end(self) -> None:
+        """Half-close once everything accepted is sent: the owner's ``outletEnded`` is called when the FIN may
+        follow."""
+        self._ending = self._alert = True
+        if not self.unsent and self._ready:
+            self._soon(0.0)
+
+    # -- producers (IConsumer)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """As ``IConsumer``: a push producer is paused while at least `highWaterMark` bytes are unsent, a pull producer
+        asked when none is.
+
+        :raises RuntimeError: another producer is registered (the contract of ``IConsumer``).
+        """
+        if self._producer is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer!r}: producer {self._producer!r} was never unregistered; "
+                "call unregisterProducer() first"
+            )
+        self._producer = producer
+        self._streaming = streaming
+        self._producerStops = False
+        self._alert = True
+        if not streaming:
+            producer.resumeProducing()
+        elif self.unsent >= self.highWaterMark or not self._ready:
+            self.pauseProducer()
+
+    def unregisterProducer(self) -> None:
+        """The producer has written its last byte; an `end` that waited for it goes on."""
+        self._producer = None
+        if self._ending and not self.unsent and self._ready:
+            self._soon(0.0)
+
+    @property
+    def producer(self) -> Any:
+        """The producer that is registered, or None."""
+        return self._producer
+
+    def pauseProducer(self) -> None:
+        """Pause the push producer, when there is one and it runs."""
+        if self._producer is not None and self._streaming and not self._producerStops:
+            self._producerStops = True
+            self._owing = self._alert = True
+            self._producer.pauseProducing()
+
+    def _resumeProducer(self) -> None:
+        if self._producer is not None and (self._producerStops or not self._streaming):
+            self._producerStops = False
+            self._producer.resumeProducing()
+
+    # -- the transport's side
+
+    def attach(self, transport: Any, meter: Meter | None = None, held: bool = False) -> None:
+        """Begin to give bytes to *transport*.
+
+        :param meter: what limits the rate, or None.
+        :param held: do not give any before `release` (TLS before its handshake).
+        """
+        self.transport = transport
+        self._meter = meter
+        self._passed = self.given
+        self._tls = layers.isTls(transport)
+        self._bottom = layers.tellDrained(transport, self)
+        self._exact = self._bottom is not None
+        if not self._exact and IConsumer.providedBy(transport):
+            transport.registerProducer(self, True)
+        self._ready = False
+        if not held:
+            self.release()
+
+    def release(self) -> None:
+        """Bytes may be given from now on."""
+        if self._ready or self.transport is None:
+            return
+        self._ready = True
+        self._choosePath()
+        if self._alert:
+            # Through the queue's own turn: the user has not yet heard that the connection stands.
+            self._soon(0.0)
+
+    def watchMoves(self, on: bool) -> None:
+        """Whether the owner's ``outletMoved`` is called when bytes are written or leave."""
+        self._moves = on
+        if on:
+            self._alert = True
+        self._choosePath()
+
+    def _choosePath(self) -> None:
+        self._plain = (
+            self._ready
+            and self._exact
+            and not self._tls
+            and self._meter is None
+            and not self._moves
+            and not self._ending
+        )
+
+    def surrender(self) -> None:
+        """Give everything that is queued to the transport at once, whatever the window and the meter say."""
+        while self._queue and self.transport is not None:
+            chunk = self._queue.popleft()
+            self._queued -= len(chunk)
+            self.transport.write(bytes(chunk))
+        if self._tls or not self._exact:
+            self._soon(0.0)
+
+    def detach(self) -> None:
+        """Let go of the transport, in good order: it may now be closed.  Nothing more is given to it."""
+        transport, self.transport = self.transport, None
+        self._plain = self._ready = False
+        self._cancelLater()
+        if transport is not None:
+            if self._exact:
+                layers.tellDrainedNoMore(self._bottom)
+            elif IConsumer.providedBy(transport):
+                transport.unregisterProducer()
+
+    def fail(self, error: Exception) -> None:
+        """The connection is gone: every callback that still waits gets *error*, the queue is dropped, a producer is
+        stopped."""
+        self.transport = self._bottom = None
+        self._plain = self._ready = self._exact = self._ending = self._owing = False
+        self._cancelLater()
+        self._queue = None
+        self.accepted -= self._queued
+        self.unsent -= self._queued
+        self._queued = 0
+        producer, self._producer = self._producer, None
+        self._failCallbacks(error, -1)
+        if producer is not None:
+            producer.stopProducing()
+
+    def _failCallbacks(self, error: Exception, after: int) -> None:
+        callbacks = self._callbacks
+        if callbacks is None:
+            return
+        doomed: list[Written] = []
+        while callbacks and callbacks[-1][0] > after:
+            doomed.append(callbacks.pop()[1])
+        for callback in reversed(doomed):
+            self.owner.calledBack(callback, error)
+
+    # IPullProducer towards a descriptor: "my buffer is empty"; IPushProducer towards anything else: "go on".
+    def resumeProducing(self) -> None:
+        """The transport has nothing left to write."""
+        if self._exact and self._bottom.disconnecting:
+            # TLS, or somebody who holds the transport, called loseConnection: a pull producer would keep it open for
+            # ever.
+            self._exact = self._plain = False
+            layers.tellDrainedNoMore(self._bottom)
+        if not self._ready:
+            return
+        self.unsent = self.accepted - self._passed if self._tls else self._queued
+        self._stalled = False
+        if self._alert:
+            self._flushed()
+
+    def pauseProducing(self) -> None:
+        """An inexact transport is full."""
+        self._stalled = True
+
+    def stopProducing(self) -> None:
+        """The transport is gone; ``connectionLost`` follows and says why."""
+
+    def _flushed(self) -> None:
+        """Nothing (of what was given) is unsent: callbacks, then more bytes, then 'drained', then the end."""
+        if self._moves:
+            self.owner.outletMoved()
+        sent = self.sent
+        callbacks = self._callbacks
+        while callbacks and callbacks[0][0] <= sent:
+            self.owner.calledBack(callbacks.popleft()[1], None)
+        if self._queued:
+            self._pump()
+        if self.unsent or self.transport is None:
+            return
+        if self._owing:
+            self._owing = False
+            self._resumeProducer()
+            self.owner.outletDrained()
+        elif self._producer is not None and not self._streaming:
+            self._resumeProducer()
+        if self.unsent or self.transport is None or self._producer is not None:
+            return
+        if self._ending:
+            self._ending = False
+            self.owner.outletEnded()
+        elif not callbacks:
+            self._alert = self._moves
+
+    def _pump(self) -> None:
+        """Give queued bytes to the transport: as much as the window and the meter allow."""
+        if self._pumping or not self._ready:
+            return
+        queue = self._queue
+        self._pumping = True
+        try:
+            while queue and self.transport is not None and not self._stalled:
+                room = WINDOW - (self.unsent - self._queued)
+                if room <= 0 or (self._meter is not None and self._later is not None):
+                    return
+                if self._meter is not None:
+                    # A tenth of a second's worth at a time: even, and not a call for each byte.
+                    room = min(room, max(_LEAST_METERED, int(self._meter.rate / 10)))
+                chunk = queue.popleft()
+                if len(chunk) > room:
+                    view = memoryview(chunk)
+                    queue.appendleft(view[room:])
+                    chunk = view[:room]
+                size = len(chunk)
+                self._queued -= size
+                self.transport.write(chunk if type(chunk) is bytes else bytes(chunk))
+                if self._meter is not None:
+                    debt = self._meter.charge(size, self.reactor.seconds())
+                    if debt > 0:
+                        self._soon(debt)
+                        if not self._paced:
+                            self._paced = True
+                            self.owner.outletPaced()
+            self._paced = False
+        finally:
+            self._pumping = False
+        if (self._tls or not self._exact) and self._later is None and self.transport is not None:
+            self._soon(0.0)
+
+    def _soon(self, seconds: float) -> None:
+        if self._later is None and self.transport is not None:
+            self._later = self.reactor.callLater(seconds, self._onLater)
+
+    def _onLater(self) -> None:
+        self._later = None
+        if self.transport is None:
+            return
+        if self._tls and self._exact:
+            self._passed = self.given
+            if self.unsent > self._queued:
+                # Everything given has been encrypted by now.  A flush of the layer below after this moment proves that
+                # it is sent; asking for one is free when bytes wait, and one empty send() when they have already gone.
+                layers.nudge(self._bottom)
+        elif not self._exact and not self._stalled:
+            self.unsent = self._queued
+        if self._queued:
+            self._pump()
+        if not self.unsent or (self._callbacks and self._callbacks[0][0] <= self.sent):
+            self._flushed()
+
+    def _cancelLater(self) -> None:
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
