@@ -89,9 +89,11 @@ def drop(transport: Any, reason: Failure) -> None:
     Close the connection now: what is unsent is dropped, and the peer sees FIN, or RST when bytes lay unread in the
     kernel (RFC 1122, 4.2.2.13).
 
-    :param reason: handed to the protocol's ``connectionLost``, which runs before this returns. Harmless when the
-        connection is gone already. A transport that is no descriptor of the reactor's is aborted, or where it
-        cannot be, closed; it gives a reason of its own.
+    Harmless when the connection is gone already. A transport that is no descriptor of the reactor's is aborted, or
+    where it cannot be, closed.
+
+    :param reason: handed to the protocol's ``connectionLost``, which runs before this returns. TLS, which misses the
+        peer's close_notify, puts ``ConnectionLost`` in its place; what is no descriptor gives a reason of its own.
     """
     bottom = below(transport)
     if _isDescriptor(bottom):
@@ -135,7 +137,7 @@ def tellDrained(transport: Any, producer: IPullProducer) -> FileDescriptor | Non
     bottom = below(transport)
     if not isinstance(bottom, FileDescriptor):
         return None
-    # The descriptor's own: after startTLS the connection would pass the producer up to TLS, which polls a pull producer.
+    # The descriptor's own method: after startTLS, the connection's would give the producer to TLS, which polls it.
     FileDescriptor.registerProducer(bottom, producer, False)
     return bottom
 
@@ -177,17 +179,14 @@ def _tlsOf(transport: Any) -> Any:
 
 def _notify(tls: Any, transport: Any) -> None:
     """Send close_notify (RFC 8446, 6.1), by the connection of OpenSSL that ``ISystemHandle`` gives."""
-    from OpenSSL.SSL import Error, WantReadError
+    from OpenSSL.SSL import SENT_SHUTDOWN, Error
 
     handle = tls.getHandle()
+    if handle.get_shutdown() & SENT_SHUTDOWN:
+        return
     try:
         handle.shutdown()
-    except Error:
+    except Error:  # the handshake is not over
         transport.loseConnection()
-        return
-    try:
-        alert = handle.bio_read(2**15)
-    except WantReadError:
-        # Sent before.
-        return
-    tls.transport.write(alert)
+    else:
+        tls.transport.write(handle.bio_read(2**15))
