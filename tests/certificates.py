@@ -53,8 +53,8 @@ def _withoutDeprecations() -> Iterator[None]:
 
 
 @functools.cache
-def selfSigned(name: str = "localhost") -> SelfSigned:
-    """Return a certificate for ``name``, a host name or an IP address: the same one for the whole run."""
+def selfSigned(name: str = "localhost", *, number: int = 1) -> SelfSigned:
+    """Return a certificate for ``name``, a host name or an IP address: one and the same for each ``number``."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -68,7 +68,7 @@ def selfSigned(name: str = "localhost") -> SelfSigned:
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(number)
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([bears]), critical=False)

@@ -193,6 +193,7 @@ _faults: Final[dict[int, Fault]] = {
     errno.EADDRNOTAVAIL: "user",
     errno.EAFNOSUPPORT: "user",
     errno.EBADF: "user",
+    errno.ECANCELED: "user",
     errno.EINVAL: "user",
     errno.EISCONN: "user",
     errno.EMSGSIZE: "user",
@@ -200,6 +201,7 @@ _faults: Final[dict[int, Fault]] = {
     errno.ENOTCONN: "user",
     errno.ENOTSOCK: "user",
     errno.EPERM: "user",
+    errno.ESOCKTNOSUPPORT: "user",
     # What lies between the two ends.
     errno.EHOSTDOWN: "network",
     errno.EHOSTUNREACH: "network",

@@ -39,7 +39,7 @@ from typing import Any, Final
 
 from twisted.internet import defer, error
 from twisted.internet.interfaces import IAddress
-from twisted.names.error import DNSQueryTimeoutError, DomainError, ResolverError
+from twisted.names.error import AuthoritativeDomainError, DNSQueryTimeoutError, DomainError, ResolverError
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
@@ -83,7 +83,6 @@ class _Verdict:
 
     code: int | str
     kind: type[NetError] = NetError
-    fault: Fault | None = None
     syscall: str | None = None
     address: object = None
     detail: str = ""
@@ -101,8 +100,20 @@ def _build(verdict: _Verdict, address: object, syscall: str | None) -> NetError:
         message += f" ({verdict.detail.rstrip('.')})"
     message += f"; {remedy}"
     if isinstance(code, int):
-        return forErrno(code, message, fault=verdict.fault, address=address, syscall=syscall)
-    return verdict.kind(message, code=code, fault=verdict.fault, address=address, syscall=syscall)
+        return forErrno(code, message, address=address, syscall=syscall)
+    return verdict.kind(message, code=code, fault=_FAULTS.get(code), address=address, syscall=syscall)
+
+
+# Whose turn it is, for codes that are no numbers; the numbers are known to forErrno.
+_FAULTS: Final[dict[str, Fault]] = {
+    "EAI_AGAIN": "network",
+    "ENOTFOUND": "user",
+    "ERR_DESCRIPTORS": "user",
+    "ERR_PROCESS": "peer",
+    "ERR_SERVER_NOT_RUNNING": "user",
+    "ERR_TLS": "peer",
+    "ERR_TLS_CERT": "peer",
+}
 
 
 _SENTENCES: Final[dict[str, tuple[str, str]]] = {
@@ -154,24 +165,24 @@ _Rule = Callable[[Any], _Verdict | None]
 
 
 def _ruleFor(kind: type[BaseException]) -> _Rule:
-    for ancestor in kind.__mro__:
-        rule = _RULES.get(ancestor) or _RULES_BY_NAME.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
-        if rule is not None:
-            return rule
-    raise AssertionError(f"{kind!r} is no exception: each of them descends from BaseException, which has a rule")
+    # BaseException has a rule, and everything that can be raised descends from it.
+    return next(rule for rule in map(_ownRule, kind.__mro__) if rule is not None)
+
+
+def _ownRule(kind: type) -> _Rule | None:
+    return _RULES.get(kind) or _RULES_BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _always(
     code: int | str,
     *,
     kind: type[NetError] = NetError,
-    fault: Fault | None = None,
     syscall: str | None = None,
     detail: bool = False,
 ) -> _Rule:
     def rule(reason: BaseException) -> _Verdict:
         said = safe_str(reason) if detail else ""
-        return _Verdict(code, kind, fault, syscall, getattr(reason, "address", None), said)
+        return _Verdict(code, kind, syscall, getattr(reason, "address", None), said)
 
     return rule
 
@@ -232,8 +243,8 @@ def _system(reason: OSError) -> _Verdict:
 
 def _resolving(reason: socket.gaierror) -> _Verdict:
     if reason.errno == socket.EAI_AGAIN:
-        return _Verdict("EAI_AGAIN", fault="network", syscall="getaddrinfo")
-    return _Verdict("ENOTFOUND", fault="user", syscall="getaddrinfo")
+        return _Verdict("EAI_AGAIN", syscall="getaddrinfo")
+    return _Verdict("ENOTFOUND", syscall="getaddrinfo")
 
 
 def _tls(reason: BaseException) -> _Verdict:
@@ -241,7 +252,7 @@ def _tls(reason: BaseException) -> _Verdict:
     queue = reason.args[0] if reason.args else ()
     texts = [str(entry[-1]) for entry in queue] if isinstance(queue, list | tuple) else [str(reason)]
     detail = ", ".join(filter(None, texts))
-    return _Verdict("ERR_TLS_CERT" if _concernsCertificate(detail) else "ERR_TLS", fault="peer", detail=detail)
+    return _Verdict("ERR_TLS_CERT" if _concernsCertificate(detail) else "ERR_TLS", detail=detail)
 
 
 def _tlsSystem(reason: BaseException) -> _Verdict:
@@ -253,7 +264,7 @@ def _tlsSystem(reason: BaseException) -> _Verdict:
 def _tlsStandard(reason: OSError) -> _Verdict:
     """The ssl module's error: its number counts in a way of its own."""
     detail = str(reason.args[-1]) if reason.args else ""
-    return _Verdict("ERR_TLS_CERT" if _concernsCertificate(detail) else "ERR_TLS", fault="peer", detail=detail)
+    return _Verdict("ERR_TLS_CERT" if _concernsCertificate(detail) else "ERR_TLS", detail=detail)
 
 
 def _concernsCertificate(text: str) -> bool:
@@ -268,10 +279,10 @@ def _internal(reason: BaseException) -> _Verdict:
     return _Verdict("ERR_INTERNAL", detail=f"{name}: {text}" if text else name)
 
 
-_cancelled = _always("ECANCELED", fault="user")
-_nameless = _always("ENOTFOUND", fault="user", syscall="getaddrinfo")
+_cancelled = _always(errno.ECANCELED)
+_nameless = _always("ENOTFOUND", syscall="getaddrinfo")
 _timedOut = _always(errno.ETIMEDOUT)
-_certificate = _always("ERR_TLS_CERT", fault="peer", detail=True)
+_certificate = _always("ERR_TLS_CERT", detail=True)
 
 _NUMBERS: Final[dict[type[OSError], int]] = {
     BrokenPipeError: errno.EPIPE,
@@ -283,7 +294,7 @@ _NUMBERS: Final[dict[type[OSError], int]] = {
     TimeoutError: errno.ETIMEDOUT,
 }
 
-_RULES: Final[dict[type[BaseException], _Rule]] = {
+_RULES: Final[dict[type, _Rule]] = {
     BaseException: _internal,
     # An end
     error.ConnectionDone: _cleanEnd,
@@ -291,8 +302,8 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
     error.ConnectionLost: _always(errno.ECONNRESET),
     error.ConnectionAborted: _always(errno.ECONNABORTED),
     error.ConnectionFdescWentAway: _always(errno.EBADF),
-    error.FileDescriptorOverrun: _always("ERR_DESCRIPTORS", fault="user"),
-    error.ProcessTerminated: _always("ERR_PROCESS", fault="peer", detail=True),
+    error.FileDescriptorOverrun: _always("ERR_DESCRIPTORS"),
+    error.ProcessTerminated: _always("ERR_PROCESS", detail=True),
     # Connecting
     error.ConnectError: _connecting("ERR_CONNECT"),
     error.ConnectBindError: _connecting(errno.EADDRNOTAVAIL),
@@ -300,28 +311,29 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
     error.ConnectionRefusedError: _connecting(errno.ECONNREFUSED),
     error.TCPTimedOutError: _connecting(errno.ETIMEDOUT),
     error.TimeoutError: _always(errno.ETIMEDOUT, syscall="connect"),
-    error.UserError: _always("ECANCELED", fault="user", syscall="connect"),
+    error.UserError: _always(errno.ECANCELED, syscall="connect"),
     # With checkPID: the server that made the file has gone.
     error.BadFileError: _always(errno.ECONNREFUSED, syscall="connect"),
     error.ServiceNameUnknownError: _badPortName,
     error.ConnectInProgressError: _always("EALREADY", kind=BusyError, syscall="connect"),
     error.NotConnectingError: _always(errno.ENOTCONN, syscall="connect"),
-    error.ConnectingCancelledError: _always("ECANCELED", fault="user", syscall="connect"),
+    error.ConnectingCancelledError: _always(errno.ECANCELED, syscall="connect"),
     error.NoProtocol: _noProtocol,
     # Names
     error.DNSLookupError: _nameless,
     error.UnknownHostError: _nameless,
     socket.gaierror: _resolving,
     DomainError: _nameless,
+    AuthoritativeDomainError: _nameless,
     ResolverError: _nameless,
-    DNSQueryTimeoutError: _always("EAI_AGAIN", fault="network", syscall="getaddrinfo"),
+    DNSQueryTimeoutError: _always("EAI_AGAIN", syscall="getaddrinfo"),
     # Listening
     error.BindError: _always(errno.EADDRNOTAVAIL, syscall="listen", detail=True),
     error.CannotListenError: _listening,
     error.AlreadyListened: _always("EALREADY", kind=BusyError, syscall="listen"),
-    error.NotListeningError: _always("ERR_SERVER_NOT_RUNNING", fault="user", syscall="listen"),
+    error.NotListeningError: _always("ERR_SERVER_NOT_RUNNING", syscall="listen"),
     error.UnsupportedAddressFamily: _always(errno.EAFNOSUPPORT),
-    error.UnsupportedSocketType: _always(errno.ESOCKTNOSUPPORT, fault="user"),
+    error.UnsupportedSocketType: _always(errno.ESOCKTNOSUPPORT),
     # Datagrams
     error.MessageLengthError: _always(errno.EMSGSIZE, syscall="send"),
     error.MulticastJoinError: _joining,
