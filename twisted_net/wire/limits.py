@@ -242,11 +242,11 @@ def _bucketFor(limits: Limits, now: float) -> TokenBucket | None:
 
 def descriptorsLeft(fileno: int) -> int:
     """
-    Return how many descriptors this process can still open, told by one that it was just given.
+    Return how many descriptors this process can still open at most, told by one that it was just given.
 
-    Descriptors are given lowest first (open(2)): all below ``fileno`` are in use, and those above it, up to the soft
-    limit (getrlimit(2): ``RLIMIT_NOFILE`` is one more than the highest), are left. One ``accept`` tells it so, without
-    counting anything. Only a fresh one does: below an old one, others may have been closed since.
+    Descriptors are given lowest first (open(2)): all below ``fileno`` are in use, and only those above it, up to the
+    soft limit (getrlimit(2): ``RLIMIT_NOFILE`` is one more than the highest), can be free. The fuller the table, the
+    closer the answer: with one ``accept`` it is known, without counting, when the last ones are being given out.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft - fileno - 1
