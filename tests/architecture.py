@@ -34,7 +34,11 @@ WIRE = (
     "hosting",
     "relay",
     "adopt",
+    "lookup",
+    "unixpath",
+    "inherit",
     "listen",
+    "race",
     "dial",
 )
 # What stands at run time below everything but the side rooms.
