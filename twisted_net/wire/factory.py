@@ -6,24 +6,31 @@ A connection that the kernel has accepted is, until `SocketFactory.admit` says y
 handler knows of it. The answer is one of three::
 
     admitted   counted, in the table, its user is told
-    waiting    counted nowhere yet, unread, in a queue of at most ``waitLimit``; served first, in order, when there is
-    room refused    closed before anything ran; counted, and told to the watcher ('limit', 'drop')
+    waiting    unread, in a queue of at most ``waitLimit``; served first, in order, when there is room
+    refused    closed before anything ran; counted, and told to the watcher
 
 It is given when the transport is there, not in ``buildProtocol``: only then the uid of a UNIX peer and the number of
 the descriptor are known, and a TLS factory around this one could not bear a ``None``.
 
-*Accepting* is paused by named owners like reading is (``user``, ``connections``, ``rate``, ``exhausted``).  A stock
-port that is paused finishes its accept loop (up to 100 connections): the waiting queue is where that surplus stands.
+*Accepting* is paused by named owners like reading is: ``user``, ``connections`` and ``rate`` (mode ``wait``),
+``exhausted``.  A stock port that is paused finishes its accept loop (up to 100 connections), and some ports cannot
+pause at all: the waiting queue is where that surplus stands, in either mode.  While nobody has paused, only those wait
+whose own peer is over its limit (``perPeer``): everybody else passes them.
+
+*Who waits is not read*, so the reactor does not notice when such a client leaves.  It is asked of the kernel (poll(2))
+when there is room for him, and when the queue is full: a reset connection, or one that was closed with nothing left to
+read, is let go without a word.  A FIN alone proves nothing: the client may be waiting for an answer.
 
 *Running out of descriptors.*  Descriptors are given lowest first (open(2)), so the number of an accepted one tells how
 full the table is: beyond ``limits.reserve`` from the end the connection is refused, while there is still room to do it.
- When accept itself fails and the socket stays readable (ENFILE, ENOBUFS, ENOMEM; EMFILE with no reserve), a stock port
- would be called again at once, for ever:
-`guard` notices and rests for a tenth of a second.
+Without room, accept fails and the socket stays readable (EMFILE, ENFILE, ENOBUFS, ENOMEM): a stock port would be called
+again at once, for ever, or close every client with a log line each.  `guard` asks for a descriptor before it lets the
+port accept, looks whether the port got anywhere, and has accepting rest when not.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -33,6 +40,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -56,7 +64,6 @@ powers of two."""
 REST_AFTER_FAILED_ACCEPT: Final = 0.1
 """Seconds for which accepting rests when the system has no room for another connection: the order of a human's blink,
 not of a spin."""
-
 
 LIMIT_NAMES: Final = (
     "connections",
@@ -102,6 +109,9 @@ class _Nobody:
 
 _NOBODY: Final[Any] = _Nobody()
 
+_PAUSING: Final = {"connections": "connections", "rate": "acceptRate"}
+"""Which limit an owner of a pause in accepting stands for; the others stand for none."""
+
 
 @implementer(IProtocolFactory)
 class SocketFactory:
@@ -133,9 +143,9 @@ class SocketFactory:
         self.watcher = watcher
         self.journal = journal
         self.highWaterMark = highWaterMark
-        #: ``accepted`` (admitted), ``refused``, ``waited``, ``closed`` and ``exhausted`` (accept failed for want of
-        #: room).
-        self.counters = Counters("accepted", "refused", "waited", "closed", "exhausted")
+        #: ``accepted`` (admitted), ``refused``, ``waited``, ``left`` (went away while they waited), ``closed`` and
+        #: ``exhausted`` (accept failed for want of room).
+        self.counters = Counters("accepted", "refused", "waited", "left", "closed", "exhausted")
         #: How often each limit was met, by its name in `Limits`; ``reserve`` is the one of descriptors.
         self.limited = Counters(*LIMIT_NAMES)
         #: Who has stopped the accepting.
@@ -148,7 +158,7 @@ class SocketFactory:
         self._writeTotal = _bucket(limits.writeRateTotal, limits.burst, reactor)
         self._table: dict[SocketProtocol, float] = {}  # since when it lives
         self._waiting: deque[SocketProtocol] = deque()
-        self._ports: list[Any] = []
+        self._ports: dict[Any, Callable[[], None]] = {}  # with what takes their guard away
         self._serving = False
         self._stopped = False
         self._rateCall: IDelayedCall | None = None
@@ -156,7 +166,7 @@ class SocketFactory:
         self._drained: list[Deferred[None]] = []
         self._late: list[IDelayedCall] = []
         self._seen = 0
-        self._lastLine = -1.0
+        self._lastLine: float | None = None
         self._unlogged = 0
 
     # -- IProtocolFactory
@@ -166,10 +176,6 @@ class SocketFactory:
 
     def doStop(self) -> None:
         """A port has stopped using this factory."""
-
-    def logPrefix(self) -> str:
-        """The name in Twisted's log."""
-        return type(self).__name__
 
     def buildProtocol(self, addr: IAddress | None) -> SocketProtocol:
         """A protocol for a connection from *addr*; whether it is admitted is decided when its transport is there."""
@@ -183,7 +189,7 @@ class SocketFactory:
             readMeter=self._meter(limits.readRate, self._readTotal),
             writeMeter=self._meter(limits.writeRate, self._writeTotal),
         )
-        protocol.factory = self
+        protocol.door = self
         return protocol
 
     def newProtocol(self, **keywords: Any) -> SocketProtocol:
@@ -203,14 +209,18 @@ class SocketFactory:
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._limits = limits
+        before, self._limits = self._limits, limits
         self._admission.limits = limits
-        self._serveWaiting()
+        if (limits.readRateTotal, limits.burst) != (before.readRateTotal, before.burst):
+            self._readTotal = _bucket(limits.readRateTotal, limits.burst, self.reactor)
+        if (limits.writeRateTotal, limits.burst) != (before.writeRateTotal, before.burst):
+            self._writeTotal = _bucket(limits.writeRateTotal, limits.burst, self.reactor)
+        self._stopWaitingForRate()
+        self._review()
 
     def admit(self, protocol: SocketProtocol) -> bool:
         """Decide on a connection whose transport has just arrived; True when it may run now."""
-        peer = protocol.getPeer()
-        protocol.peerKey = peerKey(peer, self._limits.peerPrefix, _peerUid(protocol.transport))
+        protocol.peerKey = peerKey(protocol.getPeer(), self._limits.peerPrefix, _peerUid(protocol.transport))
         if self._stopped:
             self._refuse(protocol, None)
             return False
@@ -218,32 +228,49 @@ class SocketFactory:
         if skt is not None and descriptorsLeft(skt.fileno()) < self._limits.reserve:
             self._refuse(protocol, "reserve")
             return False
-        if self.acceptance.paused or self._waiting:
-            self._wait(protocol, None)
+        if self.acceptance.paused:
+            owners = self.acceptance.owners
+            self._wait(protocol, next((limit for owner, limit in _PAUSING.items() if owner in owners), None))
             return False
         name = self._admission.ask(protocol.peerKey, self.reactor.seconds())
         if name is None:
-            self._enter(protocol)
-            return True
+            return self._enter(protocol)
         if self._limits.mode == "wait":
             self._wait(protocol, name)
         else:
             self._refuse(protocol, name)
         return False
 
-    def _enter(self, protocol: SocketProtocol) -> None:
+    def _enter(self, protocol: SocketProtocol) -> bool:
         self._admission.enter(protocol.peerKey)
         self._table[protocol] = self.reactor.seconds()
         self.counters.add("accepted")
-        protocol.user = self._welcome(protocol)
+        try:
+            protocol.user = self._welcome(protocol)
+        except Exception as error:
+            self._log.failure("who welcomes connections raised; the connection is closed")
+            protocol.error = error
+            self._close(protocol, Failure(error))
+            return False
         if self._limits.mode == "wait" and self._full():
             self.acceptance.pause("connections")
+        return True
 
     def _full(self) -> bool:
         most = self._limits.connections
         return most is not None and len(self._table) >= most
 
+    def _review(self) -> None:
+        # There may be room now, or less of it.
+        if self._limits.mode == "wait" and self._full():
+            self.acceptance.pause("connections")
+        else:
+            self.acceptance.resume("connections")
+        self._serveWaiting()
+
     def _wait(self, protocol: SocketProtocol, name: str | None) -> None:
+        if len(self._waiting) >= self.waitLimit:
+            self._letGoneGo()
         if len(self._waiting) >= self.waitLimit:
             self._refuse(protocol, name or "connections")
             return
@@ -252,13 +279,12 @@ class SocketFactory:
         self.counters.add("waited")
         if name is not None:
             self._tell(name, protocol, "waits")
-            if name == "connections":
-                self.acceptance.pause("connections")
-            elif name == "acceptRate":
-                self._waitForRate()
+            self._holdBack(name)
 
-    def _waitForRate(self) -> None:
-        if self._rateCall is None:
+    def _holdBack(self, name: str) -> None:
+        if name == "connections":
+            self.acceptance.pause("connections")
+        elif name == "acceptRate" and self._rateCall is None:
             self.acceptance.pause("rate")
             self._rateCall = self.reactor.callLater(self._admission.wait(self.reactor.seconds()), self._rateAllows)
 
@@ -266,19 +292,51 @@ class SocketFactory:
         self._rateCall = None
         self.acceptance.resume("rate")
 
+    def _stopWaitingForRate(self) -> None:
+        call, self._rateCall = self._rateCall, None
+        if call is not None:
+            call.cancel()
+            self.acceptance.resume("rate")
+
+    def _letGoneGo(self) -> None:
+        for protocol in [one for one in self._waiting if _gone(one.transport)]:
+            self._letGo(protocol)
+
+    def _letGo(self, protocol: SocketProtocol) -> None:
+        self._waiting.remove(protocol)
+        self.counters.add("left")
+        self._close(protocol, Failure(ConnectionDone("The client left while it waited for admission.")))
+
     def _refuse(self, protocol: SocketProtocol, name: str | None) -> None:
         self.counters.add("refused")
-        transport = protocol.transport
         if name is not None:
             self._tell(name, protocol, "refused")
-            self._logRefusal(name)
+            self._logSeldom(
+                "{count} connection(s) refused: the limit {name!r} is reached ({living} connections, {refused} refused "
+                "in all)",
+                name=name,
+                living=len(self._table),
+                refused=self.counters["refused"],
+            )
+        self._close(
+            protocol,
+            Failure(NetError(f"refused: {name or 'the server is stopping'}", code="ECONNREFUSED", fault="limit")),
+        )
+
+    def _close(self, protocol: SocketProtocol, reason: Failure) -> None:
+        transport = protocol.transport
         layers.silence(transport)
-        reason = Failure(NetError(f"refused: {name or 'the server is stopping'}", code="ECONNREFUSED", fault="limit"))
-        if layers.isTls(transport):
-            # TLS is still in its own makeConnection and could not bear to lose its transport there.
-            self.reactor.callLater(0, layers.drop, transport, reason)
-        else:
+        if not layers.isTls(transport):
             layers.drop(transport, reason)
+            return
+        # TLS is still in its own makeConnection and could not bear to lose its transport there.  But the descriptor is
+        # given back now: a port that is short of them may accept a hundred more before the next turn.
+        bottom = layers.below(transport)
+        skt = layers.socketOf(transport)
+        if skt is not None:
+            bottom.connected = False
+            skt.close()
+        self.reactor.callLater(0, layers.drop, transport, reason)
 
     def limitPassed(self, name: str) -> None:
         """A connection met a limit; called by the protocol."""
@@ -287,21 +345,17 @@ class SocketFactory:
     def _tell(self, name: str, protocol: SocketProtocol, action: str) -> None:
         self.limited.add(name)
         if self.watcher is not None:
-            self.watcher.limitPassed(name, Address.fromTwisted(protocol.getPeer()), action)
+            try:
+                self.watcher.limitPassed(name, Address.fromTwisted(protocol.getPeer()), action)
+            except Exception:
+                self._log.failure("the watcher of limits raised")
 
-    def _logRefusal(self, name: str) -> None:
+    def _logSeldom(self, text: str, **values: object) -> None:
         # One line a second, however many come: a flood must not become a flood of log lines.
         self._unlogged += 1
         now = self.reactor.seconds()
-        if self._lastLine < 0 or now - self._lastLine >= 1.0:
-            self._log.warn(
-                "{count} connection(s) refused: the limit {name!r} is reached "
-                "({living} connections, {refused} refused in all)",
-                count=self._unlogged,
-                name=name,
-                living=len(self._table),
-                refused=self.counters["refused"],
-            )
+        if self._lastLine is None or not 0 <= now - self._lastLine < 1.0:
+            self._log.warn(text, count=self._unlogged, **values)
             self._lastLine = now
             self._unlogged = 0
 
@@ -312,19 +366,16 @@ class SocketFactory:
             self._admission.leave(protocol.peerKey)
             self.counters.add("closed")
             if self.journal is not None:
-                self._record(protocol, since)
-            if not self._full():
-                self.acceptance.resume("connections")
-            self._serveWaiting()
+                self._record(self.journal, protocol, since)
+            self._review()
         elif protocol in self._waiting:
             self._waiting.remove(protocol)
         if not self._table:
             self._tellDrained()
 
-    def _record(self, protocol: SocketProtocol, since: float) -> None:
-        assert self.journal is not None
+    def _record(self, journal: Callable[[Ended], object], protocol: SocketProtocol, since: float) -> None:
         try:
-            self.journal(
+            journal(
                 Ended(
                     peer=Address.fromTwisted(protocol.getPeer()),
                     bytesRead=protocol.bytesRead,
@@ -344,18 +395,23 @@ class SocketFactory:
             passed = 0
             while passed < len(self._waiting) and not self.acceptance.paused:
                 protocol = self._waiting[passed]
-                name = self._admission.ask(protocol.peerKey, self.reactor.seconds())
-                if name == "perPeer":
-                    passed += 1  # waits for one of its own to leave; others may pass
+                if _gone(protocol.transport):
+                    self._letGo(protocol)
                     continue
-                if name is not None:
-                    if name == "acceptRate":
-                        self._waitForRate()
-                    return
-                del self._waiting[passed]
-                self._enter(protocol)
-                protocol.transport.resumeProducing()
-                protocol.connectionMade()
+                name = self._admission.ask(protocol.peerKey, self.reactor.seconds())
+                if name is None:
+                    del self._waiting[passed]
+                    if self._enter(protocol):
+                        protocol.transport.resumeProducing()
+                        protocol.connectionMade()
+                    passed = 0  # user's code ran: those who were passed may have room now
+                elif self._limits.mode == "refuse":
+                    del self._waiting[passed]
+                    self._refuse(protocol, name)
+                elif name == "perPeer":
+                    passed += 1  # waits for one of its own to leave; others may pass
+                else:
+                    self._holdBack(name)
         finally:
             self._serving = False
 
@@ -363,16 +419,22 @@ class SocketFactory:
 
     def adopt(self, port: Any) -> None:
         """Be told of a listening port: it is paused with `acceptance` from now on, and guarded against a spinning
-        accept."""
-        self._ports.append(port)
-        guard(port, self)
+        accept.
+
+        :param port: with ``port`` (Twisted's own), ``canPause``, ``pauseProducing`` and ``resumeProducing``, as
+            ``listen`` returns it.
+        """
+        self._ports[port] = guard(port.port, self)
         if self.acceptance.paused and port.canPause:
             port.pauseProducing()
 
     def disown(self, port: Any) -> None:
-        """The port has stopped."""
-        if port in self._ports:
-            self._ports.remove(port)
+        """The port has stopped, or is about to.  Harmless when it is not one of ours."""
+        release = self._ports.pop(port, None)
+        if release is not None:
+            release()
+        if not self._ports:
+            self._stopResting()
 
     def _stopAccepting(self) -> None:
         for port in self._ports:
@@ -391,11 +453,21 @@ class SocketFactory:
         if self._restCall is None:
             self.acceptance.pause("exhausted")
             self._restCall = self.reactor.callLater(REST_AFTER_FAILED_ACCEPT, self._rested)
-        self._logRefusal("the system's table of open files")
+        self._logSeldom(
+            "accept failed {count} time(s): no descriptor or no memory is left ({living} connections); "
+            "close something, or raise the limit of open files",
+            living=len(self._table),
+        )
 
     def _rested(self) -> None:
         self._restCall = None
         self.acceptance.resume("exhausted")
+
+    def _stopResting(self) -> None:
+        call, self._restCall = self._restCall, None
+        if call is not None:
+            call.cancel()
+            self.acceptance.resume("exhausted")
 
     @property
     def seen(self) -> int:
@@ -418,12 +490,10 @@ class SocketFactory:
     def stop(self) -> None:
         """Admit nobody any more; those who wait are refused.  Harmless when done before."""
         self._stopped = True
-        for call in (self._rateCall, self._restCall):
-            if call is not None:
-                call.cancel()
-        self._rateCall = self._restCall = None
         while self._waiting:
             self._refuse(self._waiting.popleft(), None)
+        self._stopWaitingForRate()
+        self._stopResting()
 
     def start(self) -> None:
         """Admit again, after `stop`."""
@@ -460,27 +530,68 @@ class SocketFactory:
             done.callback(None)
 
 
-def guard(port: Any, factory: SocketFactory) -> None:
-    """Keep *port* from spinning when accept fails and the listening socket stays readable (accept(2): ENFILE, ENOBUFS,
-    ENOMEM)."""
-    accepting: Any = port.port
-    if not IReadDescriptor.providedBy(accepting):
-        return
-    accept = accepting.doRead
+def guard(port: Any, factory: SocketFactory) -> Callable[[], None]:
+    """Keep *port* from spinning when there is no room for another connection.
+
+    :param port: Twisted's own; nothing is done to one that is no descriptor.
+    :param factory: the one that is listening there, or that stands within the one that is.
+    :return: takes the guard away.
+    """
+    if not IReadDescriptor.providedBy(port):
+        return _nothing
+    accept = port.doRead
+    failed = False
 
     def doRead() -> None:
+        nonlocal failed
+        try:
+            os.close(os.dup(port.fileno()))
+        except OSError:
+            factory.acceptFailed()
+            return
         before = factory.seen
         accept()
-        if factory.seen == before and accepting.fileno() >= 0 and _readable(accepting.fileno()):
+        if factory.seen != before or port.fileno() < 0 or not _readable(port.fileno()):
+            failed = False
+        elif failed:
             factory.acceptFailed()
+        else:
+            # Once may be chance: another process that shares the socket was faster, and then somebody new came.
+            failed = True
 
-    accepting.doRead = doRead  # type: ignore[method-assign]
+    port.doRead = doRead  # type: ignore[method-assign]
+
+    def release() -> None:
+        # It refers to the port that it sits on: a circle that would wait for the garbage collector.
+        del port.doRead
+
+    return release
+
+
+def _nothing() -> None:
+    """There is nothing to take away."""
 
 
 def _readable(fileno: int) -> bool:
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _gone(transport: Any) -> bool:
+    """Whether the client of an unread connection has left for good: reset, or closed with nothing left to read."""
+    skt = layers.socketOf(transport)
+    if skt is None:
+        return False
+    poll = select.poll()
+    poll.register(skt, 0)  # POLLHUP and POLLERR come unasked
+    events = poll.poll(0)
+    if not events or events[0][1] & select.POLLERR:
+        return bool(events)
+    try:
+        return not skt.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def _bucket(rate: float | None, burst: float | None, reactor: IReactorTime) -> TokenBucket | None:
