@@ -1,8 +1,8 @@
 """Time that a test moves, over sockets that are real.
 
-A test of a 30-minute timeout must not last 30 minutes, and must not sleep at all: what a sleep waits for is
-sometimes late.  `VirtualTime` is a reactor in two halves.  Its network is the running reactor's, so that bytes cross real sockets;
-its clock stands still until the test calls `VirtualTime.advance`::
+A test of a 30-minute timeout must not last 30 minutes, and must not sleep at all: what a sleep waits for is sometimes
+late.  `VirtualTime` is a reactor in two halves.  Its network is the running reactor's, so that bytes cross real
+sockets; its clock stands still until the test calls `VirtualTime.advance`::
 
     time = VirtualTime(reactor)
     server = net.createServer(handler, limits=Limits(idleTimeout=1800), reactor=time)

@@ -19,12 +19,13 @@ class RestClock:
     """Calls *fire* when nothing has happened for *seconds*: once per period of rest, again after new activity
     (LUV-26)."""
 
-    __slots__ = ("_call", "_deadline", "_fire", "_reactor")
+    __slots__ = ("_call", "_deadline", "_fire", "_reactor", "_stopped")
 
     def __init__(self, reactor: IReactorTime, seconds: float, fire: Callable[[], object]) -> None:
         self._reactor = reactor
         self._fire = fire
         self._deadline = Deadline(seconds, reactor.seconds())
+        self._stopped = False
         self._call: IDelayedCall | None = reactor.callLater(seconds, self._due)
 
     @property
@@ -35,11 +36,12 @@ class RestClock:
     def touch(self, now: float) -> None:
         """Something happened."""
         self._deadline.touch(now)
-        if self._call is None:
+        if self._call is None and not self._stopped:
             self._call = self._reactor.callLater(self._deadline.seconds, self._due)
 
     def cancel(self) -> None:
         """Stop for good; harmless when stopped already."""
+        self._stopped = True
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
@@ -73,13 +75,16 @@ class Clocks:
             self._rests[name] = RestClock(self._reactor, seconds, fire)
         self._touched = tuple(self._rests.values())
 
-    def countdown(self, name: str, seconds: float | None, fire: Callable[[], object]) -> None:
-        """Set (or with None: stop) the countdown *name*."""
+    def countdown(self, name: str, seconds: float, fire: Callable[[], object]) -> None:
+        """Set the countdown *name*."""
+        self.stop(name)
+        self._countdowns[name] = self._reactor.callLater(seconds, self._countedDown, name, fire)
+
+    def stop(self, name: str) -> None:
+        """Stop the countdown *name*; harmless when there is none."""
         old = self._countdowns.pop(name, None)
         if old is not None:
             old.cancel()
-        if seconds is not None:
-            self._countdowns[name] = self._reactor.callLater(seconds, self._countedDown, name, fire)
 
     def _countedDown(self, name: str, fire: Callable[[], object]) -> None:
         del self._countdowns[name]

@@ -21,21 +21,33 @@ past it to the socket: FIN without close_notify, which a TLS peer must take for 
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IPullProducer, ISSLTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IPullProducer,
+    ISSLTransport,
+)
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
+from zope.interface import alsoProvides
 
 __all__ = [
+    "awaitHandshake",
     "below",
     "drop",
     "endWriting",
+    "isClosing",
+    "isReset",
     "isTls",
     "nudge",
+    "passHalfClose",
     "silence",
     "socketOf",
     "tellDrained",
@@ -67,6 +79,65 @@ def socketOf(transport: Any) -> socket.socket | None:
 def isTls(transport: Any) -> bool:
     """Say whether bytes written to ``transport`` are encrypted on their way, by any layer under it."""
     return any(ISSLTransport.providedBy(layer) for layer in _walk(transport))
+
+
+def awaitHandshake(transport: Any, listener: IHandshakeListener) -> bool:
+    """
+    Have ``listener.handshakeCompleted`` called when TLS under ``transport`` is ready to carry bytes.
+
+    TLS tells the protocol directly above it, and only that. Where another layer stands between, which knows nothing of
+    handshakes, it is made to pass the news on.
+
+    :return: False when there is nothing to wait for: no TLS, or its handshake is over (both ends' Finished is known,
+        RFC 8446, 4.4.4).
+    """
+    tls = _tlsOf(transport)
+    if tls is None:
+        return False
+    handle = tls.getHandle()
+    if handle.get_finished() is not None and handle.get_peer_finished() is not None:
+        return False
+    above = tls.wrappedProtocol
+    if not IHandshakeListener.providedBy(above):
+        above.handshakeCompleted = listener.handshakeCompleted
+        alsoProvides(above, IHandshakeListener)
+    return True
+
+
+def passHalfClose(transport: Any, protocol: IHalfCloseableProtocol) -> None:
+    """
+    See to it that a client endpoint's wrapper tells ``protocol``, the one it wraps, of half-close.
+
+    The wrapper means to pass on the interfaces of its protocol, but each replaces the one before: of a protocol that
+    also listens for handshakes, half-close is forgotten, and the peer's FIN would be the end of the connection.
+    """
+    upper = getattr(below(transport), "protocol", None)
+    if (
+        upper is not protocol
+        and hasattr(type(upper), "readConnectionLost")
+        and not IHalfCloseableProtocol.providedBy(upper)
+    ):
+        alsoProvides(upper, IHalfCloseableProtocol)
+
+
+def isClosing(transport: Any) -> bool:
+    """Say whether TLS under ``transport`` is closing or closed, and drops what is written from now on."""
+    tls = _tlsOf(transport)
+    return bool(below(transport).disconnecting or (tls is not None and tls.disconnecting))
+
+
+def isReset(transport: Any) -> bool:
+    """
+    Say whether the kernel knows that the connection was reset, or has failed otherwise, while nobody read from it.
+
+    A reactor reports nothing of a descriptor that it neither reads nor writes; poll(2) does (``POLLERR``).
+    """
+    skt = socketOf(transport)
+    if skt is None:
+        return False
+    poll = select.poll()
+    poll.register(skt.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def silence(transport: Any) -> None:

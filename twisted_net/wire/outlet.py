@@ -16,13 +16,19 @@ more exactly when the kernel has taken its last byte.  The outlet registers itse
 connection: one more Python call per flush, none while nothing is written, and no timer.  Three traps come with it:
 
 * a pull producer keeps ``loseConnection`` and ``loseWriteConnection`` from ever completing: the outlet unregisters
-  before either, and notices when somebody who holds the transport has called ``loseConnection`` behind its back;
+  before either, and when somebody who holds the transport has called one of them behind its back, as soon as it has
+  given what it still had;
 * over TLS it must be registered with the transport *below* TLS (with TLS itself it spins at 100 % CPU).  TLS then tells
   neither when it has encrypted (it gathers small writes until the next turn of the reactor) nor whether the handshake
   is over.  So bytes are held back until ``handshakeCompleted``, and one call on the next turn marks what has reached
-  the layer below; the first flush of that layer *after* the mark is the proof;
+  the layer below: what had been given when that call was *scheduled*, since what came later may still be gathered.
+  The first flush of the layer below after the mark is the proof;
 * a transport that is no descriptor gets a push producer, and its bytes count as sent on the turn after they were given
   unless it asked to pause: the best that can be known.
+
+Everything that looks at the queue runs on one of three occasions: a write, a flush, and a turn that was asked for
+(`_soon`).  The debt of a rate is a fourth with a timer of its own, so that what needs no bytes (callbacks of what is
+sent, the end) never waits for it.
 
 Rejected: a push producer on descriptors (fires only after more than ``bufferSize`` bytes have gathered: a callback for
 a small write would never run); asking the transport for the length of its private buffer (Twisted may rename it in any
@@ -35,10 +41,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IPullProducer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from twisted_net.errors import LimitError, NetError
+from twisted_net.errors import LimitError, NetError, WriteError
 from twisted_net.wire import layers
 from twisted_net.wire.limits import Meter
 
@@ -63,10 +69,11 @@ class OutletOwner(Protocol):
 
     def outletDrained(self) -> None: ...
     def outletEnded(self) -> None: ...
+    def outletFinished(self) -> None: ...
     def outletMoved(self) -> None: ...
     def outletOverdrawn(self, error: LimitError) -> None: ...
     def outletPaced(self) -> None: ...
-    def calledBack(self, callback: Written, error: Exception | None) -> None: ...
+    def call(self, where: str, method: Callable[..., object], *args: object) -> None: ...
 
 
 @implementer(IPushProducer, IPullProducer)
@@ -78,9 +85,12 @@ class Outlet:
         "_alert",
         "_bottom",
         "_callbacks",
+        "_debt",
         "_ending",
-        "_exact",
-        "_later",
+        "_error",
+        "_finishing",
+        "_limit",
+        "_marked",
         "_meter",
         "_moves",
         "_owing",
@@ -93,12 +103,14 @@ class Outlet:
         "_queue",
         "_queued",
         "_ready",
+        "_registered",
         "_stalled",
         "_streaming",
         "_tls",
+        "_turn",
+        "_window",
         "accepted",
         "highWaterMark",
-        "limit",
         "owner",
         "reactor",
         "transport",
@@ -109,7 +121,6 @@ class Outlet:
         self.owner = owner
         self.reactor = reactor
         self.highWaterMark = highWaterMark
-        #: Unsent bytes that are accepted at most.
         self.limit = UNSENT_LIMIT
         #: The transport that bytes are given to, or None before `attach` and after the end.
         self.transport: Any = None
@@ -122,37 +133,55 @@ class Outlet:
         self._callbacks: deque[tuple[int, Written]] | None = None
         self._owing = False  # a write returned False and 'drained' is owed
         self._ending = False  # half-close when everything is sent
+        self._finishing = False  # the next flush is the last
+        self._error: Exception | None = None  # nothing is accepted any more, and why
         self._bottom: Any = None  # the descriptor that tells when it is empty
-        self._exact = False  # the transport tells when it is empty
-        self._tls = False
+        self._registered = False  # a transport that is no descriptor has us as its push producer
+        self._tls = False  # what is given goes through TLS before it comes to the descriptor
         self._ready = False  # bytes may be given (for TLS: the handshake is over)
         self._stalled = False  # an inexact transport asked to pause
         self._plain = False  # fast path: give at once, nobody else to ask
         self._alert = False  # somebody waits for a flush
         self._moves = False  # the owner wants to know of every movement (a clock runs)
         self._pumping = False
-        self._paced = False  # the meter held bytes back, and the owner knows
+        self._paced = False  # the meter holds bytes back, and the owner knows
         self._passed = 0  # TLS: stream position that is known to be below TLS
+        self._marked = 0  # stream position that was given when the turn was asked for
         self._meter: Meter | None = None
-        self._later: IDelayedCall | None = None
+        self._turn: IDelayedCall | None = None
+        self._debt: IDelayedCall | None = None
         self._producer: Any = None
         self._streaming = False
         self._producerStops = False
 
     # -- what users call
 
+    @property
+    def limit(self) -> int:
+        """Unsent bytes that are accepted at most."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        self._window = min(limit, WINDOW)
+
     def write(self, data: bytes) -> bool:
         """Accept *data*: given to the transport at once when there is room in the window, else queued.
 
-        Returns True while fewer than `highWaterMark` bytes are unsent, this chunk included.  Everything but the slow
-        path is inlined: this is the byte's road.
+        Returns True while fewer than `highWaterMark` bytes are unsent, this chunk included.  What is written after
+        `end` goes out before the FIN while that has not gone, as on every transport (a face refuses it earlier); from
+        then on nothing is accepted, and the answer is False.  Everything but the slow path is inlined: this is the
+        byte's road.
+
+        :raises TypeError: *data* is not ``bytes``.
         """
         size = len(data)
         unsent = self.unsent + size
-        if self._plain and unsent <= WINDOW and not self._queued:
+        if self._plain and unsent <= self._window and not self._queued:
+            self.transport.write(data)
             self.accepted += size
             self.unsent = unsent
-            self.transport.write(data)
             if unsent < self.highWaterMark:
                 return True
             self._owing = self._alert = True
@@ -160,10 +189,14 @@ class Outlet:
         return self._writeSlowly(data, size)
 
     def _writeSlowly(self, data: bytes, size: int) -> bool:
-        if self.unsent + size > self.limit:
+        if not isinstance(data, bytes):
+            raise TypeError(f"write takes bytes, not {type(data).__name__}: encode a text, copy a buffer with bytes()")
+        if self._error is not None:
+            return False
+        if self.unsent + size > self._limit:
             self.owner.outletOverdrawn(
                 LimitError(
-                    f"{self.unsent + size} bytes would wait to be sent; the limit is {self.limit}: "
+                    f"{self.unsent + size} bytes would wait to be sent; the limit is {self._limit}: "
                     "stop writing when write() returns False and go on at 'drain', or raise the limit",
                     sent=self.sent,
                     code="ENOBUFS",
@@ -184,20 +217,25 @@ class Outlet:
         if self.unsent < self.highWaterMark and self._ready:
             return True
         self._owing = self._alert = True
+        if self._producer is not None:
+            self._pauseProducer()
         return False
 
     def whenSent(self, callback: Written) -> None:
         """Have *callback* called with None once all that was accepted until now is with the kernel; with an error when
-        it never will be.
+        it never will be, or when nothing is accepted any more.
 
         Never called before this call has returned.
         """
+        if self._error is not None:
+            self.reactor.callLater(0, self.owner.call, "write callback", callback, self._error)
+            return
         if self._callbacks is None:
             self._callbacks = deque()
         self._callbacks.append((self.accepted, callback))
         self._alert = True
         if not self.unsent and self._ready:
-            self._soon(0.0)
+            self._soon()
 
     @property
     def sent(self) -> int:
@@ -215,12 +253,12 @@ class Outlet:
 
         Callbacks of withdrawn bytes are called with an error (``ECANCELED``).
         """
-        keep = max(position, self.given)
+        keep = min(max(position, self.given), self.accepted)
         cut = self.accepted - keep
-        if cut > 0:
+        if cut:
             queue = self._queue
             assert queue is not None
-            self.accepted -= cut
+            self.accepted = keep
             self.unsent -= cut
             self._queued -= cut
             while cut:
@@ -235,21 +273,23 @@ class Outlet:
                 ),
                 keep,
             )
-            self._soon(0.0)
+            if not self.unsent and self._ready:
+                self._soon()
         return keep
 
     def end(self) -> None:
         """Half-close once everything accepted is sent: the owner's ``outletEnded`` is called when the FIN may
         follow."""
         self._ending = self._alert = True
+        self._choosePath()
         if not self.unsent and self._ready:
-            self._soon(0.0)
+            self._soon()
 
     # -- producers (IConsumer)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """As ``IConsumer``: a push producer is paused while at least `highWaterMark` bytes are unsent, a pull producer
-        asked when none is.
+        asked when none is.  Where nothing is accepted any more it is stopped at once.
 
         :raises RuntimeError: another producer is registered (the contract of ``IConsumer``).
         """
@@ -258,37 +298,43 @@ class Outlet:
                 f"Cannot register producer {producer!r}: producer {self._producer!r} was never unregistered; "
                 "call unregisterProducer() first"
             )
+        if self._error is not None:
+            producer.stopProducing()
+            return
         self._producer = producer
         self._streaming = streaming
         self._producerStops = False
         self._alert = True
+        self._choosePath()
         if not streaming:
             producer.resumeProducing()
         elif self.unsent >= self.highWaterMark or not self._ready:
-            self.pauseProducer()
+            self._pauseProducer()
 
     def unregisterProducer(self) -> None:
         """The producer has written its last byte; an `end` that waited for it goes on."""
         self._producer = None
+        self._choosePath()
+        if self._bottom is not None:
+            # Somebody may have told the transport to close meanwhile; that too waited for the producer.
+            layers.nudge(self._bottom)
         if self._ending and not self.unsent and self._ready:
-            self._soon(0.0)
+            self._soon()
 
     @property
     def producer(self) -> Any:
         """The producer that is registered, or None."""
         return self._producer
 
-    def pauseProducer(self) -> None:
-        """Pause the push producer, when there is one and it runs."""
-        if self._producer is not None and self._streaming and not self._producerStops:
+    def _pauseProducer(self) -> None:
+        if self._streaming and not self._producerStops:
             self._producerStops = True
-            self._owing = self._alert = True
-            self._producer.pauseProducing()
+            self.owner.call("pauseProducing", self._producer.pauseProducing)
 
     def _resumeProducer(self) -> None:
         if self._producer is not None and (self._producerStops or not self._streaming):
             self._producerStops = False
-            self._producer.resumeProducing()
+            self.owner.call("resumeProducing", self._producer.resumeProducing)
 
     # -- the transport's side
 
@@ -300,13 +346,12 @@ class Outlet:
         """
         self.transport = transport
         self._meter = meter
-        self._passed = self.given
-        self._tls = layers.isTls(transport)
+        self._passed = self._marked = self.given
         self._bottom = layers.tellDrained(transport, self)
-        self._exact = self._bottom is not None
-        if not self._exact and IConsumer.providedBy(transport):
+        self._tls = self._bottom is not None and layers.isTls(transport)
+        if self._bottom is None and hasattr(transport, "registerProducer"):
+            self._registered = True
             transport.registerProducer(self, True)
-        self._ready = False
         if not held:
             self.release()
 
@@ -317,8 +362,11 @@ class Outlet:
         self._ready = True
         self._choosePath()
         if self._alert:
-            # Through the queue's own turn: the user has not yet heard that the connection stands.
-            self._soon(0.0)
+            # On a turn of its own: the user has not yet heard that the connection stands.
+            self._soon()
+        if self._bottom is not None and self.unsent > self._queued:
+            # Given before it was detached; what was flushed meanwhile nobody heard of.
+            layers.nudge(self._bottom)
 
     def watchMoves(self, on: bool) -> None:
         """Whether the owner's ``outletMoved`` is called when bytes are written or leave."""
@@ -330,9 +378,10 @@ class Outlet:
     def _choosePath(self) -> None:
         self._plain = (
             self._ready
-            and self._exact
+            and self._bottom is not None
             and not self._tls
             and self._meter is None
+            and self._producer is None
             and not self._moves
             and not self._ending
         )
@@ -343,26 +392,54 @@ class Outlet:
             chunk = self._queue.popleft()
             self._queued -= len(chunk)
             self.transport.write(bytes(chunk))
-        if self._tls or not self._exact:
-            self._soon(0.0)
+        self._soon()
+
+    def awaitLastFlush(self) -> bool:
+        """Have the owner's ``outletFinished`` called when what the transport still has by itself is with the kernel.
+
+        :return: False when the transport cannot tell; nothing will be called.
+        """
+        if self._bottom is None:
+            return False
+        self._finishing = self._alert = True
+        self._cancel()
+        layers.nudge(self._bottom)
+        return True
 
     def detach(self) -> None:
-        """Let go of the transport, in good order: it may now be closed.  Nothing more is given to it."""
+        """Let go of the transport, in good order: it may now be closed, or attached again.  Nothing more is given to
+        it."""
         transport, self.transport = self.transport, None
+        bottom, self._bottom = self._bottom, None
         self._plain = self._ready = False
-        self._cancelLater()
-        if transport is not None:
-            if self._exact:
-                layers.tellDrainedNoMore(self._bottom)
-            elif IConsumer.providedBy(transport):
-                transport.unregisterProducer()
+        self._cancel()
+        if bottom is not None:
+            layers.tellDrainedNoMore(bottom)
+        elif self._registered:
+            self._registered = False
+            transport.unregisterProducer()
+
+    def shut(self, error: Exception | None = None) -> None:
+        """As `detach`, for good: nothing is accepted any more.
+
+        :param error: what callbacks are given that still ask; those that wait already hear from `fail`.
+        """
+        self.detach()
+        self._refuse(error)
+
+    def _refuse(self, error: Exception | None = None) -> None:
+        self._plain = self._ending = self._finishing = False
+        self._error = error or WriteError(
+            "nothing more can be written: this side of the connection has ended; write before it ends", sent=self.sent
+        )
 
     def fail(self, error: Exception) -> None:
         """The connection is gone: every callback that still waits gets *error*, the queue is dropped, a producer is
         stopped."""
         self.transport = self._bottom = None
-        self._plain = self._ready = self._exact = self._ending = self._owing = False
-        self._cancelLater()
+        self._ready = self._owing = self._alert = self._registered = False
+        self._cancel()
+        self._refuse(error)
         self._queue = None
         self.accepted -= self._queued
         self.unsent -= self._queued
@@ -370,7 +447,7 @@ class Outlet:
         producer, self._producer = self._producer, None
         self._failCallbacks(error, -1)
         if producer is not None:
-            producer.stopProducing()
+            self.owner.call("stopProducing", producer.stopProducing)
 
     def _failCallbacks(self, error: Exception, after: int) -> None:
         callbacks = self._callbacks
@@ -380,22 +457,35 @@ class Outlet:
         while callbacks and callbacks[-1][0] > after:
             doomed.append(callbacks.pop()[1])
         for callback in reversed(doomed):
-            self.owner.calledBack(callback, error)
+            self.owner.call("write callback", callback, error)
 
     # IPullProducer towards a descriptor: "my buffer is empty"; IPushProducer towards anything else: "go on".
     def resumeProducing(self) -> None:
         """The transport has nothing left to write."""
-        if self._exact and self._bottom.disconnecting:
-            # TLS, or somebody who holds the transport, called loseConnection: a pull producer would keep it open for
-            # ever.
-            self._exact = self._plain = False
-            layers.tellDrainedNoMore(self._bottom)
-        if not self._ready:
-            return
-        self.unsent = self.accepted - self._passed if self._tls else self._queued
+        bottom = self._bottom
+        if bottom is not None and (bottom.disconnecting or bottom._writeDisconnecting):
+            self._yield()
         self._stalled = False
-        if self._alert:
-            self._flushed()
+        if self._ready:
+            self.unsent = self.accepted - self._passed if self._tls else self._queued
+            if self._alert:
+                if self._finishing:
+                    self._finishing = False
+                    self.owner.outletFinished()
+                else:
+                    self._flushed()
+
+    def _yield(self) -> None:
+        """TLS, or somebody who holds the transport, has told it to close: it does when we are no longer its producer.
+
+        What is still queued goes first, except under TLS, which takes nothing any more.
+        """
+        if self._tls or (not self._queued and self._producer is None):
+            bottom, self._bottom = self._bottom, None
+            layers.tellDrainedNoMore(bottom)
+            layers.nudge(bottom)
+            if not (self._ending or self._finishing):
+                self._refuse()
 
     def pauseProducing(self) -> None:
         """An inexact transport is full."""
@@ -408,26 +498,26 @@ class Outlet:
         """Nothing (of what was given) is unsent: callbacks, then more bytes, then 'drained', then the end."""
         if self._moves:
             self.owner.outletMoved()
-        sent = self.sent
         callbacks = self._callbacks
-        while callbacks and callbacks[0][0] <= sent:
-            self.owner.calledBack(callbacks.popleft()[1], None)
+        if callbacks:
+            sent = self.sent
+            for _ in range(len(callbacks)):  # those that are added meanwhile have their own turn
+                if not callbacks or callbacks[0][0] > sent:
+                    break
+                self.owner.call("write callback", callbacks.popleft()[1], None)
         if self._queued:
             self._pump()
-        if self.unsent or self.transport is None:
-            return
-        if self._owing:
+        if self._owing and not self.unsent and self.transport is not None:
             self._owing = False
-            self._resumeProducer()
             self.owner.outletDrained()
-        elif self._producer is not None and not self._streaming:
+        if not self.unsent and self.transport is not None:
             self._resumeProducer()
-        if self.unsent or self.transport is None or self._producer is not None:
+        if self.unsent or self.transport is None or self._producer is not None or self._callbacks:
             return
         if self._ending:
             self._ending = False
             self.owner.outletEnded()
-        elif not callbacks:
+        else:
             self._alert = self._moves
 
     def _pump(self) -> None:
@@ -438,8 +528,13 @@ class Outlet:
         self._pumping = True
         try:
             while queue and self.transport is not None and not self._stalled:
+                if self._debt is not None:
+                    if not self._paced:
+                        self._paced = True
+                        self.owner.outletPaced()
+                    return
                 room = WINDOW - (self.unsent - self._queued)
-                if room <= 0 or (self._meter is not None and self._later is not None):
+                if room <= 0 or (self._tls and layers.isClosing(self.transport)):
                     return
                 if self._meter is not None:
                     # A tenth of a second's worth at a time: even, and not a call for each byte.
@@ -455,38 +550,44 @@ class Outlet:
                 if self._meter is not None:
                     debt = self._meter.charge(size, self.reactor.seconds())
                     if debt > 0:
-                        self._soon(debt)
-                        if not self._paced:
-                            self._paced = True
-                            self.owner.outletPaced()
+                        self._debt = self.reactor.callLater(debt, self._debtPaid)
+                if self._tls or self._bottom is None:
+                    self._soon()
             self._paced = False
         finally:
             self._pumping = False
-        if (self._tls or not self._exact) and self._later is None and self.transport is not None:
-            self._soon(0.0)
 
-    def _soon(self, seconds: float) -> None:
-        if self._later is None and self.transport is not None:
-            self._later = self.reactor.callLater(seconds, self._onLater)
+    def _debtPaid(self) -> None:
+        self._debt = None
+        self._pump()
 
-    def _onLater(self) -> None:
-        self._later = None
-        if self.transport is None:
-            return
-        if self._tls and self._exact:
-            self._passed = self.given
+    def _soon(self) -> None:
+        if self._turn is None and self.transport is not None:
+            self._marked = self.given
+            self._turn = self.reactor.callLater(0, self._onTurn)
+
+    def _onTurn(self) -> None:
+        self._turn = None
+        if self._tls:
+            if self._bottom is None or self._bottom.disconnecting:
+                return  # whatever TLS still had is lost
+            # All that was given before this turn was asked for has been encrypted by now.  A flush of the layer below
+            # after this moment proves that it is sent; asking for one is free when bytes wait, and one empty send()
+            # when they have already gone.
+            self._passed = self._marked
             if self.unsent > self._queued:
-                # Everything given has been encrypted by now.  A flush of the layer below after this moment proves that
-                # it is sent; asking for one is free when bytes wait, and one empty send() when they have already gone.
                 layers.nudge(self._bottom)
-        elif not self._exact and not self._stalled:
-            self.unsent = self._queued
-        if self._queued:
-            self._pump()
+        elif self._bottom is None and not self._stalled:
+            self.unsent = self.accepted - self._marked
+        if self._marked < self.given:
+            self._soon()
+        self._pump()
         if not self.unsent or (self._callbacks and self._callbacks[0][0] <= self.sent):
             self._flushed()
 
-    def _cancelLater(self) -> None:
-        later, self._later = self._later, None
-        if later is not None:
-            later.cancel()
+    def _cancel(self) -> None:
+        turn, self._turn = self._turn, None
+        debt, self._debt = self._debt, None
+        for call in (turn, debt):
+            if call is not None:
+                call.cancel()

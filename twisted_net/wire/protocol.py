@@ -13,15 +13,18 @@ clock, a rate, a pause that the transport does not honour, bytes that wait); whi
 goes on delivering although it was paused (TLS: what was already decrypted).  What came after held bytes waits behind
 them: more bytes, the peer's end, and the end of the connection when it was a clean one.  A reset does not wait: it is
 reported at once.  Nothing is held beyond ``holdLimit`` plus one segment: from there the transport is paused, by the
-owner ``"full"``.
+owner ``"full"``.  While bytes are held the clocks run on, also when the transport has gone: what is never fetched ends
+with the idle time.
 
 *Pauses* have owners (design law 8): ``user``, ``peer`` (a pipe's other end), ``rate``, ``full``, ``turn`` (a connection
-that waits to be admitted).  Reading stops when the set becomes non-empty and starts when it is empty again.
+that waits to be admitted).  Reading stops when the set becomes non-empty and starts when it is empty again.  Only a TLS
+handshake goes on under a pause: without it nothing could be written either.
 
 *Ending.*  ``end()`` flushes, sends FIN and lets the peer go on.  ``close()`` flushes and ends both ways.  ``drop()``
 sends FIN without flushing; ``abort()`` sends RST.  The two bits of the lifecycle are the book that Twisted does not
 keep: when both are gone the transport is told to close (twisted#5662).  While a side is half-open, the clock
-``halfOpenTimeout`` runs.
+``halfOpenTimeout`` runs.  TLS answers a close with its own, and Twisted waits for that: for `GOODBYE` seconds, here.
+What the transport says of its end after both halves have ended is no error any more.
 
 Rejected: a state machine that decides per segment (a dictionary look-up for each byte's road); sub-classes for server
 and client (there is no difference after ``makeConnection``); ``policies.ProtocolWrapper`` for timeouts and limits (it
@@ -34,7 +37,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -44,6 +47,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -55,9 +59,17 @@ from twisted_net.sansio.pressure import Pressure
 from twisted_net.wire import layers, reasons
 from twisted_net.wire.clocks import Clocks
 from twisted_net.wire.limits import Limits, Meter
-from twisted_net.wire.outlet import HIGH_WATER_MARK, Outlet, Written
+from twisted_net.wire.outlet import HIGH_WATER_MARK, Outlet
 
 NO_LIMITS: Final = Limits()
+
+RESET_CHECK: Final = 1.0
+"""Seconds between two looks at a connection whose reading is stopped.  No reactor reports anything of a descriptor that
+it does not read, not even its reset, and one that nobody reads may stay so for ever."""
+
+GOODBYE: Final = 10.0
+"""Seconds for which a TLS peer may keep its close_notify when we have sent ours and want nothing more from it: it need
+not answer at all (RFC 8446, section 6.1), and many do not."""
 
 _CLEAN: Final = Failure(ConnectionDone("The connection was closed by this side."))
 
@@ -87,6 +99,7 @@ class SocketProtocol:
         "__weakref__",
         "_attentive",
         "_clocks",
+        "_closing",
         "_debt",
         "_dropping",
         "_engaged",
@@ -98,9 +111,11 @@ class SocketProtocol:
         "_peer",
         "_readMeter",
         "_releasing",
+        "_shaking",
         "_writeMeter",
         "bare",
         "bytesRead",
+        "door",
         "error",
         "factory",
         "holdLimit",
@@ -116,6 +131,8 @@ class SocketProtocol:
         "verdict",
         "write",
     )
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -151,8 +168,10 @@ class SocketProtocol:
         #: The error that this side ended the connection with, by `drop` or `abort`; None when it did not.
         self.verdict: Exception | None = None
         self._peer: IAddress | None = None
-        #: Who admits this connection and whose table holds this connection, or None.
-        self.factory: Door | None = None
+        #: Who admits this connection and keeps it in its table, or None.
+        self.door: Door | None = None
+        #: Set by Twisted's own factories when they build one; nothing here asks for it.
+        self.factory: Any = None
         #: What the factory counts it under.
         self.peerKey: object = None
         self._readMeter = readMeter
@@ -163,6 +182,8 @@ class SocketProtocol:
         self._attentive = True
         self._first = False
         self._engaged = False
+        self._closing = False  # nothing more is delivered, whatever comes
+        self._shaking = False  # a TLS handshake is under way
         self._held: deque[bytes] | None = None
         self._heldSize = 0
         self._heldEnd = False
@@ -176,27 +197,36 @@ class SocketProtocol:
     def makeConnection(self, transport: Any) -> None:
         """The transport is there; called by Twisted."""
         self.transport = transport
-        factory = self.factory
-        if factory is not None and not factory.admit(self):
+        layers.passHalfClose(transport, self)
+        door = self.door
+        if door is not None and not door.admit(self):
             return
         self.connectionMade()
 
     def connectionMade(self) -> None:
         """Begin: clocks run, bytes flow, the user is told.  For a server's connection this is the moment of
         admission."""
-        if self._engaged or self.transport is None:
+        transport = self.transport
+        if self._engaged or transport is None or (self._closing and self.state is State.IDLE):
+            return
+        self.state = step(self.state, Input.MADE)
+        if self.state is State.DROPPED:
+            # Given up while it was dialled: its user has been told so by whoever dialled.
+            self._dropSoon(transport)
             return
         self._engaged = True
         self._startLimits()
-        self.state = step(self.state, Input.MADE)
         if not self.bare:
-            self.outlet.attach(self.transport, self._writeMeter, held=layers.isTls(self.transport))
+            self._shaking = layers.awaitHandshake(transport, self)
+            self.outlet.attach(transport, self._writeMeter, held=self._shaking)
         if self.pressure.paused:
-            self.transport.pauseProducing()
+            self._stopReading()
         if self.state is State.ENDING:
-            self.outlet.end()
+            self._endWriting()
+        if self._closing:
+            self.state = step(self.state, Input.PEER_END)
         self._lookUp()
-        self._call("connectionOpened", self.user.connectionOpened, self)
+        self.call("connectionOpened", self.user.connectionOpened, self)
 
     def _startLimits(self) -> None:
         limits = self.limits
@@ -216,7 +246,11 @@ class SocketProtocol:
 
     def handshakeCompleted(self) -> None:
         """TLS is ready to carry bytes; called by Twisted's TLS."""
-        self.outlet.release()
+        if self._shaking:
+            self._shaking = False
+            if self.pressure.paused:
+                self._stopReading()
+            self.outlet.release()
 
     def dataReceived(self, data: bytes) -> None:
         """A segment came; called by Twisted."""
@@ -234,7 +268,7 @@ class SocketProtocol:
             return
         if self._first:
             self._first = False
-            self._clock().countdown("handshakeTimeout", None, self._nothing)
+            self._clock().stop("handshakeTimeout")
         if self._clocks is not None:
             self._clocks.touch()
         receive = self.receive
@@ -277,7 +311,7 @@ class SocketProtocol:
         self.state = step(self.state, Input.PEER_END)
         self._lookUp()
         self._watchHalfOpen()
-        self._call("readEnded", self.user.readEnded)
+        self.call("readEnded", self.user.readEnded)
         self._closeWhenEnded()
 
     def writeConnectionLost(self) -> None:
@@ -285,16 +319,20 @@ class SocketProtocol:
         if self.state.canWrite:
             # Somebody who holds the transport half-closed it by itself.
             self.state = step(self.state, Input.END)
+            self.outlet.shut()
         if self.state in (State.ENDING, State.LAST_WORDS):
             self.state = step(self.state, Input.END_SENT)
             self._watchHalfOpen()
-            self._call("writeEnded", self.user.writeEnded)
+            self.call("writeEnded", self.user.writeEnded)
             self._closeWhenEnded()
 
     def _closeWhenEnded(self) -> None:
-        if self.state is State.ENDED and self.transport is not None:
+        transport = self.transport
+        if self.state is State.ENDED and transport is not None and self._dropping is None:
+            if layers.isTls(transport):
+                self._dropping = self.reactor.callLater(GOODBYE, layers.drop, transport, _CLEAN)
             # Twisted adds nothing up: after both ends it still waits for this (twisted#5662).
-            self.transport.loseConnection()
+            transport.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """The transport is gone; called by Twisted."""
@@ -303,10 +341,12 @@ class SocketProtocol:
             # The user has not seen everything yet; the descriptor is closed, the story is not over.
             self._heldLoss = reason
             self._heldEnd = True
-            self._stopClocks()
             if self.state.canWrite:
                 self.state = step(self.state, Input.END)
-            self.outlet.fail(self._brokenOff(reason))
+            broken = self._brokenOff(reason)
+            if self.outlet.unsent:
+                self.error = self.error or broken
+            self.outlet.fail(broken)
             self.transport = None
             return
         self._lost(reason)
@@ -315,24 +355,23 @@ class SocketProtocol:
         if not self._engaged:
             # Lost before it was admitted: nobody ever heard of it.
             self._finish(self._brokenOff(reason))
-            if self.factory is not None:
-                self.factory.leave(self)
+            if self.door is not None:
+                self.door.leave(self)
             return
-        error: Exception | None = self.error
-        dropped = self.state is State.DROPPED
-        if error is None and not dropped:
-            error = reasons.translate(reason, address=self.describePeer(), syscall="read")
-        if error is None and self.state.canRead and not dropped:
-            # A transport without half-close (TLS): the peer's end and the end of the connection are one.
-            self._peerEnded()
-        if error is None and self.outlet.unsent and not dropped:
-            error = self._brokenOff(reason)
-        self.error = error
+        if self.state not in (State.DROPPED, State.ENDED):
+            # After both ends, and after ours, it does not matter how the transport went.
+            lost = reasons.translate(reason, address=self.describePeer(), syscall="read")
+            if lost is None and self.error is None and self.state.canRead:
+                # A transport without half-close (TLS): the peer's end and the end of the connection are one.
+                self._peerEnded()
+            if lost is None and self.outlet.unsent and self.verdict is None:
+                lost = self._brokenOff(reason)
+            self.error = self.error or lost
+        error = self.error
         self._finish(error or self._brokenOff(reason))
-        user = self.user
-        self._call("connectionClosed", user.connectionClosed, error, reason)
-        if self.factory is not None:
-            self.factory.leave(self)
+        self.call("connectionClosed", self.user.connectionClosed, error, reason)
+        if self.door is not None:
+            self.door.leave(self)
 
     def _finish(self, error: Exception) -> None:
         self.transport = None
@@ -369,6 +408,8 @@ class SocketProtocol:
     def attach(self, receive: Callable[[bytes], object] | None) -> None:
         """Deliver bytes to *receive* from now on (None: keep them).  Held bytes follow on a later turn of the
         reactor."""
+        if self._closing:
+            return
         self.receive = receive
         self._lookUp()
         if receive is not None:
@@ -385,10 +426,22 @@ class SocketProtocol:
         self.pressure.resume(owner)
 
     def _stopReading(self) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self._shaking:
             self.transport.pauseProducing()
+            self._watchReset()
+
+    def _watchReset(self) -> None:
+        self._clock().countdown("reset", RESET_CHECK, self._checkReset)
+
+    def _checkReset(self) -> None:
+        if layers.isReset(self.transport):
+            layers.drop(self.transport, Failure(ConnectionLost()))
+        elif self.transport is not None:
+            self._watchReset()
 
     def _startReading(self) -> None:
+        if self._clocks is not None:
+            self._clocks.stop("reset")
         if self._held:
             # What is held comes first; reading goes on when it is gone.
             self._releaseSoon()
@@ -410,24 +463,21 @@ class SocketProtocol:
 
     def _release(self) -> None:
         self._releasing = None
-        held = self._held
-        while held and self.receive is not None and not self._stoppedByOthers():
-            data = held.popleft()
+        while self._held and self.receive is not None and not self._stoppedByOthers():
+            data = self._held.popleft()
             self._heldSize -= len(data)
             try:
                 self.receive(data)
             except Exception as error:
                 self._raised("receive", error)
-                return
-        if held or self._held is None:
+        if self._held is None or self._held:
             return
-        self.pressure.resume("full")
-        if self.transport is not None and not self.pressure.paused and self.state.canRead:
-            self.transport.resumeProducing()
-        self._lookUp()
         if self._heldEnd:
             self._heldEnd = False
             self._peerEnded()
+        elif not self.pressure.resume("full") and not self.pressure.paused:
+            self._startReading()
+        self._lookUp()
         if self._heldLoss is not None:
             reason, self._heldLoss = self._heldLoss, None
             self._lost(reason)
@@ -444,13 +494,18 @@ class SocketProtocol:
     def _owe(self, debt: float) -> None:
         if self._debt is None:
             self._debt = self.reactor.callLater(debt, self._debtPaid)
-            if "rate" not in self.pressure.owners:
-                self.pause("rate")
-                self._limitPassed("readRate", "paused")
+            self.pause("rate")
+            self._limitPassed("readRate", "paused")
 
     def _debtPaid(self) -> None:
         self._debt = None
-        self.resume("rate")
+        assert self._readMeter is not None
+        # What came meanwhile (TLS delivers on, others share the bucket) is owed too.
+        debt = self._readMeter.charge(0, self.reactor.seconds())
+        if debt > 0:
+            self._debt = self.reactor.callLater(debt, self._debtPaid)
+        else:
+            self.resume("rate")
 
     # IPushProducer: whoever reads from this connection through Twisted's producer interface.
     def pauseProducing(self) -> None:
@@ -472,18 +527,36 @@ class SocketProtocol:
         if self.state.canWrite:
             self.state = step(self.state, Input.END)
             if self._engaged:
-                self.outlet.end()
+                self._endWriting()
+
+    def _endWriting(self) -> None:
+        if self.bare:
+            self.outletFinished()
+        else:
+            self.outlet.end()
 
     def close(self) -> None:
-        """End both ways in good order: everything written is sent, nothing more is delivered."""
-        if self.state in (State.CLOSED, State.DROPPED) or self.transport is None:
+        """End both ways in good order: everything written is sent, nothing more is delivered.
+
+        The user's ``connectionClosed`` comes on a later turn of the reactor.  Before there is a connection or an
+        attempt at one there is nothing to close.
+        """
+        if self.state is State.IDLE:
+            self.drop()
+        if self._closing or self.state in (State.IDLE, State.CLOSED):
             return
         self.end()
-        self.receive = self._nothing
-        self._held = None
-        self._heldSize = 0
-        self.state = step(self.state, Input.PEER_END)
-        self._lookUp()
+        self._deafen()
+        if self._engaged:
+            self.state = step(self.state, Input.PEER_END)
+            self._lookUp()
+            if self._heldLoss is not None:
+                self._tellLossSoon()
+            elif self.state is State.ENDED and self._dropping is None:
+                self._dropping = self.reactor.callLater(0, self._closeNow)
+
+    def _closeNow(self) -> None:
+        self._dropping = None
         self._closeWhenEnded()
 
     def drop(self, error: Exception | None = None) -> None:
@@ -491,64 +564,95 @@ class SocketProtocol:
 
         :param error: handed to the user's ``connectionClosed``, which comes on a later turn of the reactor.
         """
-        if self.state in (State.CLOSED, State.DROPPED):
-            return
-        self._letGo(error)
-        transport = self.transport
-        if transport is None:
-            if self._heldLoss is not None:
-                reason, self._heldLoss = self._heldLoss, None
-                self._dropping = self.reactor.callLater(0, self._lost, reason)
-        else:
-            self.outlet.detach()
-            layers.silence(transport)
-            self._dropping = self.reactor.callLater(0, layers.drop, transport, _CLEAN)
+        if self._letGo(error):
+            transport = self.transport
+            if transport is not None:
+                self._dropSoon(transport)
+            elif self._heldLoss is not None:
+                self._tellLossSoon()
 
     def abort(self, error: Exception | None = None) -> None:
-        """Drop everything and send RST (TCP), so that the peer knows that something was lost."""
-        if self.state in (State.CLOSED, State.DROPPED):
-            return
-        transport = self.transport
-        if transport is None:
-            self.drop(error)
-            return
-        self._letGo(error)
-        self.outlet.detach()
-        transport.abortConnection()
+        """Drop everything and send RST (TCP), so that the peer knows that something was lost.
 
-    def _letGo(self, error: Exception | None) -> None:
+        :param error: as for `drop`.
+        """
+        transport = self.transport
+        if not hasattr(transport, "abortConnection"):
+            self.drop(error)
+        elif self._letGo(error):
+            self.outlet.shut()
+            transport.abortConnection()
+
+    def _letGo(self, error: Exception | None) -> bool:
+        """Forget everything that is under way; False when there is nothing to let go of."""
+        if self.state in (State.CLOSED, State.DROPPED) or (self.state is State.IDLE and self.transport is None):
+            return False
         self.error = self.verdict = self.error or error
         self.state = step(self.state, Input.DROP)
+        self._deafen()
+        self._attentive = True
+        self._stopClocks()
+        return True
+
+    def _deafen(self) -> None:
+        self._closing = True
         self.receive = self._nothing
         self._held = None
         self._heldSize = 0
-        self._attentive = True
-        self._stopClocks()
 
-    def _nothing(self, data: bytes = b"") -> None:
+    def _dropSoon(self, transport: Any) -> None:
+        self.outlet.shut()
+        layers.silence(transport)
+        self._insteadOfDropping(layers.drop, transport, _CLEAN)
+
+    def _tellLossSoon(self) -> None:
+        reason, self._heldLoss = self._heldLoss, None
+        self._insteadOfDropping(self._lost, reason)
+
+    def _insteadOfDropping(self, call: Callable[..., object], *args: object) -> None:
+        if self._dropping is not None:
+            self._dropping.cancel()
+        self._dropping = self.reactor.callLater(0, call, *args)
+
+    def _nothing(self, data: bytes) -> None:
         """Receives what nobody wants any more."""
 
     def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
-        """Encrypt from here on (``ITLSTransport``); what is written meanwhile waits for the handshake."""
+        """Encrypt from here on (``ITLSTransport``): what was written before goes out as it is, what is written
+        meanwhile waits for the handshake.
+
+        :raises ClosedError: there is no connection.
+        """
         transport = self.transport
+        if transport is None:
+            raise ClosedError("startTLS: there is no connection to encrypt; wait for connectionOpened")
+        self.outlet.surrender()
         self.outlet.detach()
         transport.startTLS(contextFactory, normal)
-        self.outlet.attach(transport, self._writeMeter, held=True)
+        self._shaking = layers.awaitHandshake(transport, self)
+        if self._shaking and self.pressure.paused:
+            transport.resumeProducing()
+        self.outlet.attach(transport, self._writeMeter, held=self._shaking)
 
     # OutletOwner
     def outletDrained(self) -> None:
         """Nothing is unsent any more."""
-        self._call("drained", self.user.drained)
+        self.call("drained", self.user.drained)
 
     def outletEnded(self) -> None:
-        """Everything was sent; now the FIN."""
+        """Everything was sent; now the end."""
         transport = self.transport
-        self.outlet.detach()
-        if self.state is State.LAST_WORDS:
-            self.state = step(self.state, Input.END_SENT)
-            self._call("writeEnded", self.user.writeEnded)
-            self._closeWhenEnded()
-        elif self.state is State.ENDING and layers.endWriting(transport):
+        if layers.isTls(transport):
+            layers.endWriting(transport)
+            if self.outlet.awaitLastFlush():
+                return
+        self.outletFinished()
+
+    def outletFinished(self) -> None:
+        """Now the FIN; under TLS that was close_notify, and it is with the kernel."""
+        transport = self.transport
+        self.outlet.shut()
+        if self.state is State.LAST_WORDS or layers.isTls(transport) or layers.endWriting(transport):
             self.writeConnectionLost()
 
     def outletMoved(self) -> None:
@@ -563,13 +667,6 @@ class SocketProtocol:
     def outletOverdrawn(self, error: LimitError) -> None:
         """More is unsent than may be."""
         self.drop(error)
-
-    def calledBack(self, callback: Written, error: Exception | None) -> None:
-        """Run a write callback."""
-        try:
-            callback(error)
-        except Exception as raised:
-            self._raised("write callback", raised)
 
     # -- clocks
 
@@ -613,20 +710,24 @@ class SocketProtocol:
             self.outlet.watchMoves(False)
 
     def _limitPassed(self, name: str, action: str) -> None:
-        if self.factory is not None:
-            self.factory.limitPassed(name)
-        self._call("limitPassed", self.user.limitPassed, name, action)
+        if self.door is not None:
+            self.door.limitPassed(name)
+        self.call("limitPassed", self.user.limitPassed, name, action)
 
     # -- the user's code
 
-    def _call(self, where: str, method: Callable[..., object], *args: object) -> None:
+    def call(self, where: str, method: Callable[..., object], *args: object) -> None:
+        """Run a callable of the user's: what it raises is reported, and the connection is dropped."""
         try:
             method(*args)
         except Exception as error:
             self._raised(where, error)
 
     def _raised(self, where: str, error: Exception) -> None:
-        self.user.raised(where, error)
+        try:
+            self.user.raised(where, error)
+        except Exception:
+            self._log.failure("{user!r} raised while it was told that {where} had raised", user=self.user, where=where)
         self.drop(error)
 
     # -- looking at it
