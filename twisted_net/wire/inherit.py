@@ -25,7 +25,8 @@ def listening(fd: int, backlog: int) -> socket.socket:
 
     :raises NetError: ``EBADF`` for a closed one, ``ENOTSOCK``, ``ESOCKTNOSUPPORT`` when it is no stream socket,
         ``EAFNOSUPPORT`` when it is neither TCP nor UNIX, ``EISCONN`` when it is connected, ``EINVAL`` when it is bound
-        to nothing, ``EADDRINUSE`` when another socket listens at its address.
+        to nothing.
+    :raises OSError: listen(2) fails: another socket listens at that address.
     """
     skt = _socketOf(fd)
     try:
@@ -55,10 +56,10 @@ def _socketOf(fd: int) -> socket.socket:
 
 def _checkKind(fd: int, skt: socket.socket) -> None:
     if skt.type != socket.SOCK_STREAM:
-        what = f"it is a socket of type {socket.SocketKind(skt.type).name}"
+        what = f"it is a socket of type {getattr(skt.type, 'name', skt.type)}"
         raise _refusal(fd, errno.ESOCKTNOSUPPORT, what, "give one of type SOCK_STREAM")
     if skt.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        what = f"it is a socket of family {socket.AddressFamily(skt.family).name}"
+        what = f"it is a socket of family {getattr(skt.family, 'name', skt.family)}"
         raise _refusal(fd, errno.EAFNOSUPPORT, what, "give a TCP or a UNIX socket")
 
 
