@@ -5,6 +5,7 @@ All of these mean something, and the two manuals mix them freely::
     listen(8124)                listen(8124, "127.0.0.1", listener)     listen(8124, "127.0.0.1", 128, listener)
     listen("/tmp/echo.sock")    listen({"port": 8124, "host": "::1"})   listen(port=8124, host="::1")
     listen("tcp:8124")          listen(endpoint)                        listen(fd=3)
+    listen(8124, 128)           listen("127.0.0.1:8124")                listen({"path": "/tmp/echo.sock"}, listener)
 
 A text is a path unless it says otherwise (LUV-8): digits are a port, and what has a ``:`` and does not begin like a
 path is read as an address (``127.0.0.1:8124``, ``unix:@name``) or as a Twisted endpoint text.
@@ -13,25 +14,27 @@ path is read as an address (``127.0.0.1:8124``, ``unix:@name``) or as a Twisted 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-from twisted_net.address import EndpointTarget, Target, TcpTarget, UdpTarget, UnixTarget, checkPort, parseTarget
+from twisted_net.address import Target, TcpTarget, UdpTarget, UnixTarget, checkPort, parseTarget
 from twisted_net.errors import AddressError, OptionError
 
 Listener = Callable[..., object]
-Where = Target | IStreamServerEndpoint | IStreamClientEndpoint | int
+_E = TypeVar("_E")
 
 _PLACE: Final = frozenset({"port", "host", "hostname", "path", "fd", "endpoint", "mode"})
 
 
-class Call:
+class Call(Generic[_E]):
     """One call of ``listen`` or ``connect``, understood."""
 
     __slots__ = ("listener", "options", "where")
 
-    def __init__(self, where: Where, options: dict[str, Any], listener: Listener | None) -> None:
+    def __init__(self, where: Target | _E | int, options: dict[str, Any], listener: Listener | None) -> None:
+        #: An address, an endpoint of the kind that was asked for, or the number of a descriptor.
         self.where = where
         #: What else was given by name.
         self.options = options
@@ -41,20 +44,43 @@ class Call:
 def mergeOptions(
     verb: str, options: Mapping[str, Any] | None, keywords: Mapping[str, Any], allowed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The options of a mapping and of keywords in one dictionary, completed by the defaults in *allowed*.
+    """The options of a mapping and of keywords in one dictionary, completed by the defaults in *allowed*; None is as
+    good as not given.
 
     :raises OptionError: a name is unknown, or given both ways.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(f"{verb}: the options are {options!r}; give them in a mapping, or as keywords")
     merged = dict(options or {})
     for name, value in keywords.items():
         if name in merged:
-            raise OptionError(f"{verb}: the option {name!r} is given in the mapping and as a keyword; give it once")
+            raise OptionError(f"{verb}: {name!r} is given as a keyword and in another way, too; give it once")
         merged[name] = value
     for name in merged:
         if name not in allowed:
             known = ", ".join(sorted(allowed))
             raise OptionError(f"{verb}: there is no option {name!r}; there are {known}")
-    return {**allowed, **merged}
+    return {**allowed, **{name: value for name, value in merged.items() if value is not None}}
+
+
+def checkMark(verb: str, value: object) -> int:
+    """The high-water mark *value*.
+
+    :raises OptionError: it is no whole number of bytes, or less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{verb}: highWaterMark is {value!r}; it must be a whole number of bytes, 1 or more")
+    return value
+
+
+def checkMsecs(what: str, value: object) -> float:
+    """The milliseconds *value*.
+
+    :raises OptionError: it is no finite number, or negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise OptionError(f"{what}: {value!r} is no number of milliseconds; give 0 or more")
+    return value
 
 
 def readCall(
@@ -63,12 +89,14 @@ def readCall(
     keywords: Mapping[str, Any],
     allowed: Mapping[str, Any],
     *,
+    endpoint: Any,
     defaultHost: str,
     lowestPort: int,
-) -> Call:
+) -> Call[Any]:
     """Read the arguments of *verb*.
 
     :param allowed: the options besides the place, with their defaults.
+    :param endpoint: the interface that an endpoint object has to provide.
     :param defaultHost: the host where none is given.
     :param lowestPort: 0 where a port may be chosen by the system, else 1.
     :raises AddressError: no place, or one that is none.
@@ -76,7 +104,7 @@ def readCall(
     """
     rest = list(args)
     listener: Listener | None = None
-    if rest and callable(rest[-1]) and not _isEndpoint(rest[-1]):
+    if rest and callable(rest[-1]):
         listener = rest.pop()
     named: dict[str, Any] = {}
     if rest and isinstance(rest[0], Mapping):
@@ -90,31 +118,25 @@ def readCall(
             positional["path"] = first
         elif first is not None:
             positional["port"] = first
-            if rest:
-                host = rest.pop(0)
-                if host is not None:
-                    positional["host"] = host
-        if rest and isinstance(rest[0], int) and "backlog" in allowed:
+            if rest and not isinstance(rest[0], int):
+                positional["host"] = rest.pop(0)
+        if rest and "backlog" in allowed:
             # Mongoose, and Node: listen(port, hostname, backlog, callback); 0 leaves the default.
-            backlog = rest.pop(0)
-            if backlog:
-                positional["backlog"] = backlog
-    while rest and rest[0] is None:
-        rest.pop(0)
-    if rest:
-        raise OptionError(f"{verb}: cannot make anything of {rest[0]!r}; see the documented ways to call it")
-    named = mergeOptions(verb, {**named, **positional}, keywords, {**dict.fromkeys(_PLACE), **allowed})
-    if "listener" in named:
-        listener = named.pop("listener") or listener
+            positional["backlog"] = rest.pop(0) or None
+    if any(one is not None for one in rest):
+        raise OptionError(f"{verb}: cannot make anything of {rest!r}; see the documented ways to call it")
+    allowed = {**dict.fromkeys(_PLACE), "listener": None, **allowed}
+    named = mergeOptions(verb, {**named, **positional}, keywords, allowed)
+    listener = named.pop("listener") or listener
     place = {name: named.pop(name) for name in _PLACE}
-    return Call(_where(verb, place, defaultHost, lowestPort), named, listener)
+    return Call(_where(verb, place, endpoint, defaultHost, lowestPort), named, listener)
 
 
 def _isEndpoint(thing: object) -> bool:
     return bool(IStreamServerEndpoint.providedBy(thing) or IStreamClientEndpoint.providedBy(thing))
 
 
-def _where(verb: str, place: dict[str, Any], defaultHost: str, lowestPort: int) -> Where:
+def _where(verb: str, place: dict[str, Any], endpoint: Any, defaultHost: str, lowestPort: int) -> Any:
     kinds = [name for name in ("port", "path", "fd", "endpoint") if place[name] is not None]
     if len(kinds) != 1:
         given = " and ".join(kinds) or "none of them"
@@ -127,19 +149,21 @@ def _where(verb: str, place: dict[str, Any], defaultHost: str, lowestPort: int) 
         return value
     if kind == "endpoint":
         if isinstance(value, str):
-            return EndpointTarget(value)
-        if _isEndpoint(value):
-            endpoint: IStreamServerEndpoint | IStreamClientEndpoint = value
-            return endpoint
-        raise AddressError(f"{verb}: {value!r} is no endpoint; give an endpoint object or a text such as 'tcp:8124'")
+            return parseTarget(value)
+        if endpoint.providedBy(value):
+            return value
+        raise AddressError(
+            f"{verb}: {value!r} provides no {endpoint.__name__}; give such an endpoint, or a text such as 'tcp:8124'"
+        )
     if kind == "path":
-        return _path(verb, value, place["mode"])
+        target = _path(verb, value, place["mode"])
+        if not isinstance(target, TcpTarget):
+            return target
+        place, value = {"host": target.host, "hostname": None}, target.port
     host = place["host"] if place["host"] is not None else place["hostname"]
     if host is not None and not isinstance(host, str):
         raise AddressError(f"{verb}: the host is {host!r}; it must be a text such as '127.0.0.1'")
-    if host is None or (host == "" and lowestPort):
-        host = defaultHost
-    return TcpTarget("" if host == "*" else host, checkPort(value, lowest=lowestPort))
+    return TcpTarget(defaultHost if host in (None, "", "*") else host, checkPort(value, lowest=lowestPort))
 
 
 def _path(verb: str, value: Any, mode: int | None) -> Target:

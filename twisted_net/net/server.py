@@ -5,9 +5,9 @@ admitted is the business of its :class:`~twisted_net.wire.factory.SocketFactory`
 server itself::
 
     closed --listen--> starting --bound--> listening --close--> closing --last client gone--> closed ('close')
-                          |  ^                |
-                       'error'|            'connection' ...
-                          v  | retry
+                          |   ^                 |
+                       'error'|retry      'connection' ...
+                          v   |
                         closed
 """
 
@@ -18,13 +18,13 @@ from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_net.address import Address
 from twisted_net.errors import NetError, OptionError
-from twisted_net.net.arguments import Call, Listener, mergeOptions, readCall
+from twisted_net.net.arguments import Call, Listener, checkMark, checkMsecs, mergeOptions, readCall
 from twisted_net.net.socket import Data, Socket, globalReactor
 from twisted_net.sansio.backoff import Backoff
 from twisted_net.sansio.emitter import Emitter
@@ -46,7 +46,7 @@ _SERVER_OPTIONS: Final[Mapping[str, Any]] = {
     "maxConnections": None,
     "reactor": None,
 }
-_LISTEN_OPTIONS: Final[Mapping[str, Any]] = {"backlog": BACKLOG, "retry": None, "listener": None}
+_LISTEN_OPTIONS: Final[Mapping[str, Any]] = {"backlog": BACKLOG, "retry": None}
 
 Phase = Literal["closed", "starting", "listening", "closing"]
 
@@ -86,7 +86,7 @@ class Server(Emitter):
         chosen = mergeOptions("createServer", options, keywords, _SERVER_OPTIONS)
         self._reactor: Any = chosen["reactor"]
         self.allowHalfOpen: bool = bool(chosen["allowHalfOpen"])
-        self.highWaterMark: int = chosen["highWaterMark"]
+        self.highWaterMark: int = checkMark("createServer", chosen["highWaterMark"])
         self.timeoutStep: float | None = chosen["timeoutStep"]
         self._pauseOnConnect: bool = bool(chosen["pauseOnConnect"])
         self._noDelay: bool = bool(chosen["noDelay"])
@@ -100,8 +100,11 @@ class Server(Emitter):
         self._phase: Phase = "closed"
         self._port: Any = None
         self._address: Address | None = None
+        self._beginning: IDelayedCall | None = None
         self._starting: Deferred[Any] | None = None
-        self._resuming: IDelayedCall | None = None
+        self._stopping = False
+        self._pausing: IDelayedCall | None = None
+        self._welcoming: Socket | None = None
         self._clients: dict[Socket, None] = {}
         self._listenWaiters: list[Deferred[Server]] = []
         self._closeWaiters: list[Deferred[None]] = []
@@ -142,7 +145,15 @@ class Server(Emitter):
         :raises AddressError: what was given is no address.
         :raises NetError: the server listens already (code ``ERR_SERVER_ALREADY_LISTEN``).
         """
-        call = readCall("listen", args, keywords, _LISTEN_OPTIONS, defaultHost="", lowestPort=0)
+        call: Call[IStreamServerEndpoint] = readCall(
+            "listen",
+            args,
+            keywords,
+            _LISTEN_OPTIONS,
+            endpoint=IStreamServerEndpoint,
+            defaultHost="",
+            lowestPort=0,
+        )
         if self._phase != "closed":
             raise NetError(
                 f"listen: this server is {self._phase} already; close() it and wait for 'close' first",
@@ -157,26 +168,26 @@ class Server(Emitter):
         self._phase = "starting"
         self.factory.start()
         # On a later turn: 'listening' and 'error' never come before listen() has returned (LUV-5).
-        self._resuming = self.reactor.callLater(0, self._start, call)
+        self._beginning = self.reactor.callLater(0, self._start, call)
         return self
 
-    def _start(self, call: Call) -> None:
-        self._resuming = None
+    def _start(self, call: Call[IStreamServerEndpoint]) -> None:
+        self._beginning = None
         backlog = call.options["backlog"]
         retry = call.options["retry"]
-        where: Any = call.where
+        where = call.where
         if retry is None:
             self._starting = listen(self.reactor, self.factory, where, backlog=backlog)
         else:
             self._starting = listenRetrying(
                 self.reactor, self.factory, where, retry, onRetry=self._retried, backlog=backlog
             )
-        self._starting.addCallbacks(self._bound, self._notBound, callbackArgs=(call.where,), errbackArgs=(call.where,))
+        self._starting.addCallbacks(self._bound, self._notBound, errbackArgs=(call.where,))
 
     def _retried(self, error: NetError, attempt: int, delay: float) -> None:
         self.emit("retry", error, attempt, delay)
 
-    def _bound(self, port: Any, where: object) -> None:
+    def _bound(self, port: Any) -> None:
         self._starting = None
         self._port = port
         self._address = Address.fromTwisted(port.getHost())
@@ -190,18 +201,20 @@ class Server(Emitter):
     def _notBound(self, failure: Failure, where: object) -> None:
         self._starting = None
         if self._phase == "closing":
-            self._maybeClosed()
-            return
+            return  # close() has cancelled it, and sees to the rest
         self._phase = "closed"
         error = failure.value
         if not isinstance(error, NetError):
             self._log.failure("listening on {where} failed", failure=failure, where=where)
             error = NetError(f"listening on {where} failed: {error}", code="ERR_INTERNAL")
         waiters, self._listenWaiters = self._listenWaiters, []
+        closers, self._closeWaiters = self._closeWaiters, []
         for waiter in waiters:
             waiter.errback(error)
         if self.listenerCount("error") or not waiters:
             self.emit("error", error)
+        for closer in closers:
+            closer.callback(None)
 
     def whenListening(self) -> Deferred[Server]:
         """A Deferred of this server: fires when it listens (at once when it does), fails with the NetError when it
@@ -231,22 +244,19 @@ class Server(Emitter):
 
     def pause(self, msecs: float = 1000) -> Self:
         """Stop accepting for *msecs* milliseconds; who comes meanwhile waits in the kernel's backlog (LUV-9)."""
-        if isinstance(msecs, bool) or not isinstance(msecs, (int, float)) or not msecs >= 0:
-            raise OptionError(f"pause: {msecs!r} is no number of milliseconds; give 0 or more")
-        self._stopResuming()
+        seconds = checkMsecs("pause", msecs) / 1000.0
+        self._stopPausing()
         self.factory.acceptance.pause("user")
-        self._pausing = self.reactor.callLater(msecs / 1000.0, self.resume)
+        self._pausing = self.reactor.callLater(seconds, self.resume)
         return self
 
     def resume(self) -> Self:
         """Accept again, before `pause` is over."""
-        self._stopResuming()
+        self._stopPausing()
         self.factory.acceptance.resume("user")
         return self
 
-    _pausing: IDelayedCall | None = None
-
-    def _stopResuming(self) -> None:
+    def _stopPausing(self) -> None:
         pausing, self._pausing = self._pausing, None
         if pausing is not None and pausing.active():
             pausing.cancel()
@@ -268,8 +278,6 @@ class Server(Emitter):
         self.emit("connection", socket)
         self._welcoming = None
 
-    _welcoming: Socket | None = None
-
     def clientClosed(self, socket: Socket) -> None:
         """The engine's news, through the socket: it has emitted its 'close'."""
         self._clients.pop(socket, None)
@@ -288,6 +296,7 @@ class Server(Emitter):
                     "remoteFamily": peer.family,
                     "localAddress": None if self._address is None else self._address.address,
                     "localPort": None if self._address is None else self._address.port,
+                    "localFamily": None if self._address is None else self._address.family,
                 },
             )
         self.emit("limit", name, peer, action)
@@ -353,8 +362,7 @@ class Server(Emitter):
 
     def closeClient(self, client: Socket) -> Self:
         """End one client in good order: what was written is sent first (EVO-3)."""
-        if client.protocol is not None:
-            client.protocol.close()
+        client.destroySoon()
         return self
 
     def pauseClient(self, client: Socket) -> Self:
@@ -385,35 +393,36 @@ class Server(Emitter):
         if self._phase == "closing":
             return self
         self._phase = "closing"
-        self._stopResuming()
-        if self._factory is not None:
-            self._factory.stop()
-            self._factory.acceptance.resume("user")
-        beginning, self._resuming = self._resuming, None
+        self._stopPausing()
+        self.factory.stop()
+        self.factory.acceptance.resume("user")
+        beginning, self._beginning = self._beginning, None
         if beginning is not None:
             beginning.cancel()
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
+        self._stopping = True
         port, self._port = self._port, None
-        if port is not None:
-            self.factory.disown(port)
-            self._stopping = port.stopListening()
-            self._stopping.addBoth(self._stopped)
+        if port is None:
+            self._stopped(None)
         else:
-            self.reactor.callLater(0, self._maybeClosed)
+            self.factory.disown(port)
+            port.stopListening().addBoth(self._stopped)
         return self
 
-    _stopping: Deferred[Any] | None = None
-
     def _stopped(self, result: object) -> None:
-        self._stopping = None
         if isinstance(result, Failure):
             self._log.failure("closing {address} failed", failure=result, address=self._address)
+        # On a later turn: 'close' never comes before close() has returned.
+        self.reactor.callLater(0, self._gone)
+
+    def _gone(self) -> None:
+        self._stopping = False
         self._maybeClosed()
 
     def _maybeClosed(self) -> None:
-        if self._phase != "closing" or self._clients or self._stopping is not None or self._port is not None:
+        if self._phase != "closing" or self._clients or self._stopping:
             return
         self._phase = "closed"
         self._address = None
@@ -438,8 +447,7 @@ class Server(Emitter):
         """As `close`, and abort what is left after *seconds* (None: wait for ever).  Fires when the server is
         closed."""
         self.close()
-        if self._factory is not None:
-            self._factory.drain(seconds)
+        self.factory.drain(seconds)
         return self.whenClosed()
 
     # -- when the user's code raises

@@ -45,17 +45,17 @@ class ServerService(Service):
         self._begin()
 
     def _begin(self) -> None:
-        if self._begun:
-            return
-        self._begun = True
-        self.error = None
-        self.server.listen(*self._args, **self._keywords)
-        self.server.whenListening().addErrback(self._failed)
+        if not self._begun:
+            self.error = None
+            self.server.listen(*self._args, **self._keywords)
+            self._begun = True
+            self.server.whenListening().addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         self._begun = False
         error = failure.value
-        if isinstance(error, NetError) and error.code != "ECANCELED":
+        assert isinstance(error, NetError), failure
+        if error.code != "ECANCELED":
             self.error = error
             if not self.server.listenerCount("error"):
                 self.server.errorUnheard(error)

@@ -11,9 +11,9 @@ ends it.  Per segment nothing is asked.
 
 from __future__ import annotations
 
-import math
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from math import floor
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from twisted.internet.defer import Deferred
@@ -25,15 +25,16 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IPushProducer,
+    IStreamClientEndpoint,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_net.address import Address, EndpointTarget, UnixTarget
-from twisted_net.errors import AddressError, ClosedError, NetError, OptionError, WriteError
+from twisted_net.address import Address, TcpTarget, UnixTarget
+from twisted_net.errors import AddressError, ClosedError, NetError, OptionError, TimedOutError, WriteError
 from twisted_net.interfaces import IConnectionUser
-from twisted_net.net.arguments import Listener, mergeOptions, readCall
+from twisted_net.net.arguments import Call, Listener, checkMark, checkMsecs, mergeOptions, readCall
 from twisted_net.sansio.emitter import Emitter
 from twisted_net.sansio.lifecycle import Input, ReadyState, State, step
 from twisted_net.wire.adopt import adoptConnection
@@ -66,7 +67,6 @@ _CONNECT_OPTIONS: Final[Mapping[str, Any]] = {
     "noDelay": None,
     "keepAlive": None,
     "keepAliveInitialDelay": 0,
-    "listener": None,
 }
 
 
@@ -103,11 +103,14 @@ class Socket(Emitter):
         "_attempt",
         "_closers",
         "_connectors",
+        "_lingering",
+        "_living",
         "_local",
         "_logged",
         "_options",
         "_peer",
         "_reactor",
+        "_refused",
         "_step",
         "_type",
         "_write",
@@ -144,8 +147,8 @@ class Socket(Emitter):
         self._reactor = reactor
         #: Whether this side goes on writing after the peer has ended.
         self.allowHalfOpen = bool(allowHalfOpen)
-        self.highWaterMark = highWaterMark
-        self._step = timeoutStep
+        self.highWaterMark = checkMark("Socket", highWaterMark)
+        self._step = None if timeoutStep is None else checkMsecs("timeoutStep", timeoutStep)
         #: The engine's object for the present connection, or None before the first.
         self.protocol: SocketProtocol | None = None
         #: The server that accepted this socket, or None.
@@ -159,11 +162,14 @@ class Socket(Emitter):
         self._options: SocketOptions | None = None
         self._attempt: Deferred[IProtocol] | None = None
         self._announcing: IDelayedCall | None = None
+        self._lingering: IDelayedCall | None = None
+        self._living = False  # from the first thing that is done for a connection until its 'close'
         self._closers: list[Deferred[bool]] | None = None
         self._connectors: list[Deferred[Socket]] | None = None
         self._peer: Address | None = None
         self._local: Address | None = None
         self._logged: Exception | None = None
+        self._refused: list[tuple[NetError, Callable[..., object] | None, bool]] | None = None
         self._write: Callable[[bytes], bool] = self._writeEarly
 
     @classmethod
@@ -200,11 +206,19 @@ class Socket(Emitter):
         :raises AddressError: what was given is no address.
         :raises NetError: the socket is connected or connecting already (code ``EISCONN``).
         """
-        call = readCall("connect", args, keywords, _CONNECT_OPTIONS, defaultHost="localhost", lowestPort=1)
+        call: Call[IStreamClientEndpoint] = readCall(
+            "connect",
+            args,
+            keywords,
+            _CONNECT_OPTIONS,
+            endpoint=IStreamClientEndpoint,
+            defaultHost="localhost",
+            lowestPort=1,
+        )
         if isinstance(call.where, int):
             raise AddressError(f"connect: a descriptor is connected already; make a Socket(fd={call.where}) of it")
         family = self._checkType(call.where, call.options["family"])
-        if self.connecting or (self.protocol is not None and self.protocol.state not in (State.IDLE, State.CLOSED)):
+        if self._living and self.protocol is not None and self.protocol.state is not State.IDLE:
             raise NetError(
                 "connect: this socket is connected or connecting already; wait for 'close', or make another Socket",
                 code="EISCONN",
@@ -213,6 +227,7 @@ class Socket(Emitter):
         if call.listener is not None:
             self.once("connect", call.listener)
         self._applyOptions(call.options)
+        self.server = None  # whose client it was in an earlier life
         protocol = self._begin()
         protocol.state = step(protocol.state, Input.DIAL)
         self.connecting = True
@@ -234,7 +249,7 @@ class Socket(Emitter):
         if family not in (0, 4, 6):
             raise OptionError(f"connect: family is {family!r}; it must be 0 (any), 4 or 6")
         chosen: Literal[0, 4, 6] = family
-        if self._type is None or isinstance(where, EndpointTarget):
+        if self._type is None or not isinstance(where, TcpTarget | UnixTarget):
             return chosen
         if isinstance(where, UnixTarget) != (self._type == "unix"):
             raise AddressError(
@@ -253,13 +268,14 @@ class Socket(Emitter):
     def _begin(self) -> SocketProtocol:
         """The protocol of the next connection; what is written before it stands waits in it."""
         protocol = self.protocol
-        if protocol is None or protocol.state is State.CLOSED:
+        if protocol is None or not self._living:
             protocol = SocketProtocol(self, self.reactor, highWaterMark=self.highWaterMark)
             self._take(protocol)
         return protocol
 
     def _take(self, protocol: SocketProtocol) -> None:
         self.protocol = protocol
+        self._living = True
         self.destroyed = False
         self._peer = self._local = None
         self._write = protocol.write
@@ -306,14 +322,25 @@ class Socket(Emitter):
         self._attempt = None
         connectors, self._connectors = self._connectors, None
         self.emit("connect")
-        self.emit("ready")
+        if not self.destroyed:
+            self.emit("ready")
         for deferred in connectors or ():
             deferred.callback(self)
 
     def readEnded(self) -> None:
         """The engine's news: the peer has ended, and everything it sent was delivered."""
         self.emit("end")
-        if not self.allowHalfOpen and not self.destroyed:
+        self._answerEnd()
+
+    def _answerEnd(self) -> None:
+        """FIN for FIN, unless half-open is wanted, or a producer has not yet written all of its answer (LUV-33)."""
+        protocol = self.protocol
+        if (
+            protocol is not None
+            and protocol.state is State.WRITE_ONLY
+            and not self.allowHalfOpen
+            and protocol.outlet.producer is None
+        ):
             self._finishWriting()
 
     def writeEnded(self) -> None:
@@ -330,17 +357,29 @@ class Socket(Emitter):
 
     def limitPassed(self, name: str, action: str) -> None:
         """The engine's news: a limit was met."""
-        if self.server is not None:
-            self.server.clientLimited(name, self, action)
+        assert self.server is not None, "nobody limits a client"
+        self.server.clientLimited(name, self, action)
+        if action == "closed":
+            self._close()
 
     def raised(self, where: str, error: Exception) -> None:
         """The engine's news: a listener of 'data' or a write callback raised."""
         self._logRaised("data" if where == "receive" else where, error)
+        self.destroy(error)
 
-    def _over(self, error: Exception | None) -> None:
-        self.connecting = False
+    def _close(self) -> None:
+        """From now on nothing may be written."""
         self.destroyed = True
         self._write = self._writeClosed
+
+    def _over(self, error: Exception | None) -> None:
+        server = self.server
+        lingering, self._lingering = self._lingering, None
+        if lingering is not None and lingering.active():
+            lingering.cancel()
+        self.connecting = self._living = False
+        self._close()
+        self._tellRefused()
         connectors, self._connectors = self._connectors, None
         closers, self._closers = self._closers, None
         for deferred in connectors or ():
@@ -348,8 +387,8 @@ class Socket(Emitter):
         if error is not None and (self.listenerCount("error") or not connectors):
             self.emit("error", error)
         self.emit("close", error is not None)
-        if self.server is not None:
-            self.server.clientClosed(self)
+        if server is not None:
+            server.clientClosed(self)
         for closer in closers or ():
             closer.callback(error is not None)
 
@@ -357,12 +396,7 @@ class Socket(Emitter):
 
     def listenersChanged(self, event: str) -> None:
         """Bind the byte's road again when the listeners of 'data' change."""
-        if (
-            event == "data"
-            and self.protocol is not None
-            and self.protocol.state is not State.CLOSED
-            and not self.destroyed
-        ):
+        if event == "data" and self.protocol is not None and not self.destroyed:
             self.protocol.attach(self._receiver())
 
     def _receiver(self) -> Callable[[bytes], object] | None:
@@ -378,12 +412,14 @@ class Socket(Emitter):
     def pause(self) -> Self:
         """No 'data' after this call returned, until `resume`; the kernel stops reading, and the peer's writes back up
         (LUV-22)."""
-        self._begin().pause("user")
+        if not self.destroyed:
+            self._begin().pause("user")
         return self
 
     def resume(self) -> Self:
         """Take `pause` back."""
-        self._begin().resume("user")
+        if self.protocol is not None:
+            self.protocol.resume("user")
         return self
 
     def isPaused(self) -> bool:
@@ -394,21 +430,12 @@ class Socket(Emitter):
         """Write everything that comes into *destination*, as fast as it takes it; returns *destination*.
 
         *destination* is a Socket (this one, too: an echo), or anything with ``write(data)``; where that returns False
-        reading stops until its 'drain'.  With *end*, the peer's end is passed on as ``destination.end()``.
+        reading stops until its 'drain'.  With *end*, the peer's end is passed on as ``destination.end()``.  A pipe
+        lasts until one of the two has closed.
         """
-        relay = Relay(self._begin(), destination.write)
-        self.on("data", relay.receive)
-        if hasattr(destination, "on"):
-            destination.on("drain", relay.drained)
-            if destination is not self:
-                destination.on("close", lambda *args: self._unpipe(relay))
-        if end:
-            self.on("end", lambda: destination.end())
+        if not self.destroyed:
+            _Pipe(self, self._begin(), destination, end)
         return destination
-
-    def _unpipe(self, relay: Relay) -> None:
-        self.off("data", relay.receive)
-        relay.drained()
 
     # -- writing
 
@@ -468,16 +495,23 @@ class Socket(Emitter):
             return WriteError("write after end: this side has ended; write before end()", syscall="write", fault="user")
         return None
 
-    def _refuse(self, error: NetError, callback: Callable[..., object] | None) -> None:
-        def tell() -> None:
+    def _refuse(self, error: NetError, callback: Callable[..., object] | None, *, emit: bool = True) -> None:
+        """Tell of a write that cannot be: on a later turn, but before 'close'."""
+        if self._refused is None:
+            self._refused = []
+            self.reactor.callLater(0, self._tellRefused)
+        self._refused.append((error, callback, emit))
+
+    def _tellRefused(self) -> None:
+        refused, self._refused = self._refused, None
+        for error, callback, emit in refused or ():
             if callback is not None:
                 try:
                     callback(error)
                 except Exception as raised:
-                    self._logRaised("write callback", raised)
-            self.emit("error", error)
-
-        self.reactor.callLater(0, tell)
+                    self.listenerFailed("write callback", raised)
+            if emit:
+                self.emit("error", error)
 
     def end(
         self,
@@ -489,17 +523,20 @@ class Socket(Emitter):
 
         :param callback: called with None when everything was handed to the kernel, with a NetError when it never will
             be.
+        :raises NetError: `connect` was not called yet (code ``ENOTCONN``).
         """
         if callable(data):
             data, callback = None, data
         elif callable(encoding):
             encoding, callback = None, encoding
+        if self.pending and not self.connecting and not self.destroyed:
+            raise NetError("end: this socket is not connected; connect() first", code="ENOTCONN", fault="user")
         if data is not None:
-            self.write(data, encoding)
-        if callback is not None:
+            self.write(data, encoding, callback)
+        elif callback is not None:
             error = self._writeError()
             if error is not None:
-                self.reactor.callLater(0, callback, error)
+                self._refuse(error, callback, emit=False)
             else:
                 self._begin().outlet.whenSent(callback)
         self._finishWriting()
@@ -511,19 +548,46 @@ class Socket(Emitter):
         if self.destroyed:
             return
         protocol = self._begin()
-        if protocol.state is State.IDLE:
-            raise NetError("end: this socket is not connected; connect() first", code="ENOTCONN", fault="user")
+        self._stopProducer(protocol)
+        protocol.end()
+        self._write = self._writeClosed
+
+    def _stopProducer(self, protocol: SocketProtocol) -> None:
         producer = protocol.outlet.producer
         if producer is not None:
             protocol.outlet.unregisterProducer()
             producer.stopProducing()
-        protocol.end()
-        self._write = self._writeClosed
+
+    def destroySoon(self) -> Self:
+        """End both ways in good order: everything written is sent, nothing more is delivered, then 'close'.
+
+        With the option ``linger`` and a time, what is unsent by then is dropped and the peer sees RST.
+        """
+        protocol = self.protocol
+        if protocol is None or protocol.transport is None:
+            return self.destroy()
+        if not self.destroyed:
+            self._stopProducer(protocol)
+            protocol.close()
+            self._write = self._writeClosed
+            linger = self._linger()
+            if linger is not None and self._lingering is None:
+                self._lingering = self.reactor.callLater(linger, self._lingered, linger)
+        return self
+
+    def _linger(self) -> float | None:
+        return None if self._options is None else self._options.lingerTimeout
+
+    def _lingered(self, seconds: float) -> None:
+        unsent = self.writableLength
+        self._destroy(
+            TimedOutError(f"{unsent} bytes were unsent {seconds:g} s after the socket was closed (linger)"), reset=True
+        )
 
     def destroy(self, error: Exception | None = None) -> Self:
-        """No I/O any more: what is unsent is dropped, the peer sees FIN; 'error' (if given), then 'close', on a later
-        turn (LUV-19)."""
-        self._destroy(error, reset=False)
+        """No I/O any more: what is unsent is dropped, the peer sees FIN (with the option ``linger`` at 0 seconds: RST);
+        'error' (if given), then 'close', on a later turn (LUV-19)."""
+        self._destroy(error, reset=self._linger() == 0)
         return self
 
     def resetAndDestroy(self) -> Self:
@@ -546,8 +610,7 @@ class Socket(Emitter):
         if self.destroyed:
             return
         protocol = self._begin()
-        self.destroyed = True
-        self._write = self._writeClosed
+        self._close()
         if protocol.state.readyState != "opening" and protocol.state is not State.IDLE:
             if reset:
                 protocol.abort(error)
@@ -588,9 +651,10 @@ class Socket(Emitter):
             self._begin().outlet.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """As ``IConsumer``: the producer has finished."""
+        """As ``IConsumer``: the producer has finished.  If the peer has ended meanwhile, its end is answered now."""
         if self.protocol is not None:
             self.protocol.outlet.unregisterProducer()
+            self._answerEnd()
 
     # -- clocks and options
 
@@ -745,10 +809,10 @@ class Socket(Emitter):
         """A Deferred of this socket: fires at 'connect' (at once when connected), fails with the NetError of the
         attempt."""
         done: Deferred[Socket] = Deferred()
-        if self.protocol is not None and self.protocol.transport is not None and not self.connecting:
-            done.callback(self)
-        elif self.destroyed:
+        if self.destroyed:
             done.errback(ClosedError("the socket is closed; connect() it again first"))
+        elif not self.pending:
+            done.callback(self)
         else:
             self._connectors = [*(self._connectors or ()), done]
         return done
@@ -756,7 +820,7 @@ class Socket(Emitter):
     def whenClosed(self) -> Deferred[bool]:
         """A Deferred that fires after 'close', with its ``hadError``; at once when the socket is closed."""
         done: Deferred[bool] = Deferred()
-        if self.destroyed and self.protocol is not None and self.protocol.state is State.CLOSED:
+        if self.protocol is not None and not self._living:
             done.callback(self.protocol.error is not None)
         else:
             self._closers = [*(self._closers or ()), done]
@@ -786,6 +850,32 @@ class Socket(Emitter):
         )
 
 
+class _Pipe:
+    """What `Socket.pipe` has set up between two; it takes itself away when one of them closes."""
+
+    __slots__ = ("_heard", "_relay")
+
+    def __init__(self, source: Socket, protocol: SocketProtocol, destination: Any, end: bool) -> None:
+        self._relay = Relay(protocol, destination.write)
+        self._heard: list[tuple[Any, str, Callable[..., object]]] = [
+            (source, "data", self._relay.receive),
+            (source, "close", self._over),
+        ]
+        if end:
+            self._heard.append((source, "end", destination.end))
+        if hasattr(destination, "on"):
+            self._heard.append((destination, "drain", self._relay.drained))
+            if destination is not source:
+                self._heard.append((destination, "close", self._over))
+        for emitter, event, listener in self._heard:
+            emitter.on(event, listener)
+
+    def _over(self, *args: object) -> None:
+        for emitter, event, listener in self._heard:
+            emitter.off(event, listener)
+        self._relay.drained()
+
+
 @implementer(IProtocolFactory)
 class _Once:
     """The factory of exactly one connection."""
@@ -804,7 +894,7 @@ class _Once:
     def buildProtocol(self, addr: IAddress | None) -> SocketProtocol | None:
         """The protocol, the first time; nobody wants a second connection, or one that was destroyed meanwhile."""
         protocol, self._protocol = self._protocol, None
-        return None if protocol is None or protocol.state is State.DROPPED else protocol
+        return None if protocol is None or protocol.state in (State.DROPPED, State.CLOSED) else protocol
 
 
 def _encode(data: Data, encoding: str | None) -> bytes:
@@ -829,9 +919,8 @@ def _encode(data: Data, encoding: str | None) -> bytes:
 
 
 def _roundTimeout(msecs: object, grain: float | None) -> float:
-    if isinstance(msecs, bool) or not isinstance(msecs, (int, float)) or not math.isfinite(msecs) or msecs < 0:
-        raise OptionError(f"setTimeout: {msecs!r} is no number of milliseconds; give 0 (off) or more")
-    if not grain or not msecs:
-        return msecs
+    exact = checkMsecs("setTimeout", msecs)
+    if not grain or not exact:
+        return exact
     # Mongoose: "1000ms is the minimum supported and any number given will be rounded to the nearest multiple of 1000."
-    return max(1, math.floor(msecs / grain + 0.5)) * grain
+    return max(1, floor(exact / grain + 0.5)) * grain
