@@ -10,9 +10,11 @@ import pytest
 import pytest_twisted
 from certificates import selfSigned
 from pairs import Kind, Side, pair
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer
+from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -61,8 +63,7 @@ def test_socketOfATransportInMemory() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "encrypted"),
-    [(kind, False) for kind in WITHOUT_TLS]
-    + [pytest.param(kind, True, marks=pytest.mark.tls) for kind in TLS],
+    [(kind, False) for kind in WITHOUT_TLS] + [pytest.param(kind, True, marks=pytest.mark.tls) for kind in TLS],
 )
 @pytest_twisted.ensureDeferred
 async def test_isTls(kind: Kind, encrypted: bool) -> None:
@@ -102,6 +103,89 @@ def test_nothingOfTlsIsImported() -> None:
         "assert 'twisted.protocols.tls' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("kind", WITH_TLS)
+@pytest_twisted.ensureDeferred
+async def test_noHandshakeIsAwaitedWhenItIsOver(kind: Kind) -> None:
+    async with pair(kind) as sides:
+        for side in sides:
+            assert not layers.awaitHandshake(side.transport, side)
+
+
+@pytest.mark.tls
+@pytest.mark.parametrize("between", [False, True])
+def test_awaitHandshake(between: bool) -> None:
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    side = Side()
+    factory: Any = Factory.forProtocol(lambda: side)
+    above = WrappingFactory(factory) if between else factory
+    tls: Any = TLSMemoryBIOFactory(selfSigned().forServer(), False, above).buildProtocol(None)
+    tls.makeConnection(StringTransport())
+    assert layers.awaitHandshake(side.transport, side)
+    assert layers.awaitHandshake(side.transport, side)
+    # What TLS tells comes through a layer that knows nothing of it.
+    tls.wrappedProtocol.handshakeCompleted()
+    assert side.events == ["made", "handshake"]
+    tls.connectionLost(DONE)
+
+
+def test_noHandshakeWithoutTls() -> None:
+    assert not layers.awaitHandshake(StringTransport(), Side())
+
+
+@pytest_twisted.ensureDeferred
+async def test_halfCloseComesThroughAnEndpointsWrapper() -> None:
+    from twisted.internet import reactor as globalReactor
+
+    reactor: Any = globalReactor
+    client, server = Side(), Side()
+    factory: Any = Factory.forProtocol(lambda: server)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    await connectProtocol(endpoint, client)
+    await server.happened("made")
+    for side in (client, server):
+        layers.passHalfClose(side.transport, side)
+        layers.passHalfClose(side.transport, side)
+    server.transport.loseWriteConnection()
+    await client.happened("readEnd")
+    assert "lost" not in client.events
+    for side in (client, server):
+        side.transport.abortConnection()
+        await side.happened("lost")
+    await maybeDeferred(port.stopListening)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "policies"])
+@pytest_twisted.ensureDeferred
+async def test_otherWrappersDoNotLearnHalfClose(kind: Kind) -> None:
+    async with pair(kind) as (client, _):
+        layers.passHalfClose(client.transport, client)
+        upper = layers.below(client.transport).protocol
+        assert IHalfCloseableProtocol.providedBy(upper) is (kind == "tcp")
+    layers.passHalfClose(StringTransport(), client)
+
+
+@pytest.mark.parametrize("kind", WITHOUT_TLS + WITH_TLS)
+@pytest_twisted.ensureDeferred
+async def test_isClosing(kind: Kind) -> None:
+    async with pair(kind) as (client, _):
+        assert not layers.isClosing(client.transport)
+        client.transport.loseConnection()
+        assert layers.isClosing(client.transport)
+
+
+@pytest_twisted.ensureDeferred
+async def test_isReset() -> None:
+    async with pair("tcp") as (client, server):
+        client.transport.pauseProducing()
+        assert not layers.isReset(client.transport)
+        server.transport.abortConnection()
+        await server.happened("lost")
+        assert layers.isReset(client.transport)
+    assert not layers.isReset(client.transport)
 
 
 # Ways to end

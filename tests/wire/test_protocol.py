@@ -402,6 +402,41 @@ async def test_halfOpenInBothDirections(kind: Kind) -> None:
         assert user.error is None
 
 
+@pytest_twisted.ensureDeferred
+async def test_theOtherEndsWhileWeClose() -> None:
+    async with line() as (ours, user, peer):
+        peer.transport.pauseProducing()
+        ours.write(b"x" * 40 * WINDOW)
+        ours.close()
+        assert ours.state is State.LAST_WORDS
+        await turns(3)
+        peer.transport.loseWriteConnection()
+        await peer.happened("writeEnd")
+        await turns(3)
+        assert "closed" not in user.events
+        peer.transport.resumeProducing()
+        await user.happened("closed")
+        await peer.until(lambda: len(peer.received) == 40 * WINDOW)
+        assert user.events == ["opened", "drained", "writeEnded", "closed"]
+        assert user.error is None
+
+
+def test_endsThatAreToldTwice() -> None:
+    """Reactors do, when a descriptor that has ended is looked at again."""
+    protocol, user, _, time = arrange(State.OPEN)
+    protocol.end()
+    time.advance(0)
+    protocol.writeConnectionLost()
+    assert protocol.state is State.READ_ONLY
+    protocol, user, _, time = arrange(State.OPEN)
+    protocol.pause("user")
+    protocol.readConnectionLost()
+    protocol.readConnectionLost()
+    protocol.resume("user")
+    assert protocol.state is State.WRITE_ONLY
+    assert user.events == ["opened", "readEnded"]
+
+
 @pytest.mark.tls
 @pytest.mark.parametrize("client", [False, True])
 @pytest.mark.parametrize("version", VERSIONS)
@@ -453,6 +488,26 @@ async def test_theOtherEndOfTlsEndsFirst(version: ssl.TLSVersion) -> None:
         assert user.events == ["opened", "data", "readEnded", "closed"]
         assert user.error is None
         await peer.happened("notified")
+
+
+@pytest.mark.tls
+@pytest.mark.parametrize("verb", ["end", "close"])
+@pytest_twisted.ensureDeferred
+async def test_bothOursOverTls(verb: str) -> None:
+    reactor = theReactor()
+    users = User(), User()
+    client, server = (SocketProtocol(user, reactor) for user in users)
+    port = reactor.listenSSL(0, Once(server), selfSigned().forServer(), interface="127.0.0.1")
+    reactor.connectSSL("127.0.0.1", port.getHost().port, Once(client), selfSigned().forClient())
+    client.write(b"question")
+    await users[1].until(lambda: users[1].received == b"question")
+    server.write(pattern(1_000_000))
+    getattr(server, verb)()
+    for user in users:
+        await user.happened("closed")
+        assert user.error is None
+    assert users[0].received == pattern(1_000_000)
+    await maybeDeferred(port.stopListening)
 
 
 @pytest.mark.tls
@@ -809,12 +864,17 @@ async def test_abortOfATransportThatCannot() -> None:
     assert user.events == ["opened", "closed"]
 
 
-@pytest.mark.parametrize("verb", ["loseConnection", "abortConnection", "loseWriteConnection"])
-@pytest.mark.parametrize("kind", [*PLAIN, *TLS[:1]])
+@pytest.mark.parametrize(
+    ("kind", "verb"),
+    [
+        *itertools.product(PLAIN, ["loseConnection", "abortConnection", "loseWriteConnection"]),
+        # Twisted's TLS hands loseWriteConnection through to the socket (twisted#5341).
+        pytest.param("tls", "loseConnection", marks=pytest.mark.tls),
+        pytest.param("tls", "abortConnection", marks=pytest.mark.tls),
+    ],
+)
 @pytest_twisted.ensureDeferred
 async def test_behindOurBack(kind: Kind, verb: str) -> None:
-    if kind in ENCRYPTED and verb == "loseWriteConnection":
-        pytest.skip("Twisted's TLS hands that through to the socket (twisted#5341)")
     async with line(kind) as (ours, user, peer):
         ours.write(b"x" * 100_000)
         await turns(2)
@@ -1082,6 +1142,18 @@ def test_theTransportGoesWhileItIsPausedAndBytesAreHeld() -> None:
     time.advance(0)
     assert user.events == ["opened", "data", "readEnded", "closed"]
     assert not time.getDelayedCalls()
+
+
+def test_aCleanEndWaitsAlsoWhenWeHaveEnded() -> None:
+    protocol, user, _, time = arrange(State.READ_ONLY)
+    protocol.attach(None)
+    protocol.dataReceived(b"held")
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert protocol.state is State.READ_ONLY
+    protocol.attach(user.receive)
+    time.advance(0)
+    assert user.events == ["opened", "writeEnded", "data", "readEnded", "closed"]
+    assert user.error is None
 
 
 def test_theHeldAreStillBoundByTheClocks() -> None:
@@ -1488,6 +1560,41 @@ async def test_handedToATransportThatIsTlsAlready() -> None:
         protocol.drop()
         await later.happened("closed")
         ours.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.mark.tls
+@pytest_twisted.ensureDeferred
+async def test_tlsOverATransportThatIsNoDescriptor() -> None:
+    """It cannot tell what became of close_notify: the end is told at once."""
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    user, peer = User(), Stranger(sslContext())
+    ours = SocketProtocol(user, theReactor())
+    tls: Any = TLSMemoryBIOFactory(selfSigned().forServer(), False, Once(ours)).buildProtocol(None)
+    ends: Any = (StringTransport(), StringTransport())
+
+    def carry() -> None:
+        for source, sink in (ends, ends[::-1]):
+            data = source.value()
+            source.clear()
+            if data:
+                (tls if sink is ends[0] else peer).dataReceived(data)
+
+    peer.makeConnection(ends[1])  # type: ignore[no-untyped-call]
+    tls.makeConnection(ends[0])
+    ours.write(b"hello")
+    for _ in range(4):
+        carry()
+    await turns(3)
+    carry()
+    assert peer.received == b"hello"
+    ours.end()
+    await turns(2)
+    assert user.events == ["opened", "drained", "writeEnded"]
+    carry()
+    assert "notified" in peer.events
+    tls.connectionLost(Failure(ConnectionDone()))
+    assert user.events[-1] == "closed"
 
 
 # Bare: somebody else writes to the transport

@@ -656,9 +656,9 @@ class SocketProtocol:
             self.writeConnectionLost()
 
     def outletMoved(self) -> None:
-        """Bytes were written, or left."""
-        if self._clocks is not None:
-            self._clocks.touch()
+        """Bytes were written, or left; called only while a clock wants to know."""
+        assert self._clocks is not None
+        self._clocks.touch()
 
     def outletPaced(self) -> None:
         """The write rate holds bytes back."""
