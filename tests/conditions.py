@@ -125,3 +125,33 @@ class Elsewhere(VirtualTime):
         super().__init__(reactor)
         if names is not None:
             self.nameResolver = names
+
+
+@contextmanager
+def blackHole() -> Iterator[tuple[str, int]]:
+    """An address at which connecting neither succeeds nor fails: its queue is full, so that every SYN is dropped."""
+    with socket.socket() as hole, socket.socket() as first, socket.socket() as second:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(hole.getsockname())
+        yield hole.getsockname()
+
+
+@contextmanager
+def deadPort() -> Iterator[tuple[str, int]]:
+    """An address at which connecting is refused: bound, so that nobody else gets it, and not listening."""
+    with socket.socket() as skt:
+        skt.bind(("127.0.0.1", 0))
+        yield skt.getsockname()
+
+
+@contextmanager
+def fullQueue(path: str) -> Iterator[socket.socket]:
+    """A UNIX server at ``path`` whose queue is full: connecting answers EAGAIN until it accepts."""
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(path)
+        server.listen(0)
+        client.connect(path)
+        yield server
