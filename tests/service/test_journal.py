@@ -50,6 +50,7 @@ def test_textAndFacts(events: list[dict[str, Any]], loggedErrors: Any) -> None:
     journal = Journal("echo")
     error = ResetError("the peer reset it")
     journal.listening("127.0.0.1:80", Reactor())
+    journal.misspelt("TWISTED_NET_X is no option")
     journal.retry("127.0.0.1:80", error, 2, 0.75)
     journal.closed(Ended(peer=PEER, bytesRead=5, bytesWritten=7, seconds=1.23456789, error=None))
     journal.closed(Ended(peer=PEER, bytesRead=0, bytesWritten=0, seconds=0.0, error=error))
@@ -61,16 +62,17 @@ def test_textAndFacts(events: list[dict[str, Any]], loggedErrors: Any) -> None:
     loggedErrors.flush()
     assert [formatEvent(event) for event in events] == [
         "echo is listening on 127.0.0.1:80 (Reactor)",
+        "TWISTED_NET_X is no option",
         "127.0.0.1:80 is in use (attempt 2); trying again in 0.8 s",
         "127.0.0.1:4711 closed (ended): 5 bytes in, 7 bytes out, 1.235 s",
-        "127.0.0.1:4711 closed (ECONNRESET): 0 bytes in, 0 bytes out, 0.000 s",
-        "127.0.0.1:4711 closed (KeyError): 0 bytes in, 0 bytes out, 0.000 s",
+        "127.0.0.1:4711 closed (ECONNRESET): 0 bytes in, 0 bytes out, 0.000 s: the peer reset it",
+        "127.0.0.1:4711 closed (KeyError): 0 bytes in, 0 bytes out, 0.000 s: 'theirs'",
         "echo is stopping (SIGTERM); open connections: 3, for 30 s at most",
         "echo is stopping already (SIGINT); only SIGKILL is faster",
         "echo has stopped",
         "closing 127.0.0.1:80 failed: why",
     ]
-    assert events[2]["net"] == {
+    assert events[3]["net"] == {
         "event": "closed",
         "peer": "127.0.0.1:4711",
         "bytesIn": 5,
@@ -79,8 +81,8 @@ def test_textAndFacts(events: list[dict[str, Any]], loggedErrors: Any) -> None:
         "reason": "ended",
         "error": None,
     }
-    assert events[3]["net"]["error"] == "the peer reset it [ECONNRESET]"
-    assert events[2]["log_namespace"] == "twisted_net.access"
+    assert events[4]["net"]["error"] == "the peer reset it [ECONNRESET]"
+    assert events[3]["log_namespace"] == "twisted_net.access"
     assert {event["log_namespace"] for event in events[:2]} == {"twisted_net.service"}
     for event in events:
         assert json.loads(jsonLine(event))["message"] == formatEvent(event)

@@ -18,7 +18,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.python.systemd import ListenFDs
 
+from twisted.plugins import twisted_core
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget, parseTarget
 from twisted_net.errors import NetError, OptionError
 from twisted_net.net import Socket
@@ -235,6 +237,26 @@ def test_aPlaceThatIsNone(resting: Any, text: str, told: str) -> None:
     assert told in case.service.sentence(caught.value)
 
 
+def test_aPathThatIsTakenByAFile(resting: Any, tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    case = Case(resting, UnixTarget(f"{tmp_path}/x"))
+    with pytest.raises(NetError) as caught:
+        case.service.bind()
+    assert caught.value.code == "EADDRINUSE"
+    assert "--retry-bind" not in case.service.sentence(caught.value)
+
+
+def test_aPathThatIsServed(resting: Any, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{tmp_path}/x")
+        other.listen()
+        case = Case(resting, UnixTarget(f"{tmp_path}/x"))
+        with pytest.raises(NetError) as caught:
+            case.service.bind()
+    (tmp_path / "x").unlink()
+    assert "or wait for it with --retry-bind 30s" in case.service.sentence(caught.value)
+
+
 def test_anEndpointThatIsBroken(resting: Any) -> None:
     error = NetError("an exception ended it", code="ERR_INTERNAL", address="late:now")
     error.__cause__ = KeyError("theirs")
@@ -255,6 +277,22 @@ async def test_aPortThatDoesNotClose(reactor: Any) -> None:
     assert ("notClosed", "it stays [EIO]") in case.journal.said
     case.service.factory.disown(port)
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_aSocketOfSystemds(reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "systemd.sock"
+    with socket.socket(socket.AF_UNIX) as skt:
+        skt.bind(str(path))
+        handed = ListenFDs([os.dup(skt.fileno())], ["echo"])
+        # Read from the environment as the plugin is imported; this process has none to hand over.
+        monkeypatch.setattr(twisted_core.systemdEndpointParser, "_sddaemon", handed)
+        case = Case(reactor, parseTarget("systemd:domain=UNIX:name=echo")).start()
+        assert case.addresses == [f"unix:{path}"]
+        assert await deferToThread(talkTo, case.addresses[0]) == b"hello"
+        await case.service.stopService()
+        assert path.exists()
+    path.unlink()
 
 
 # What is settled later
@@ -388,8 +426,9 @@ def build(choices: Choices, reactor: Any) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_launch(reactor: Any) -> None:
+async def test_launch(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[None] = []
+    monkeypatch.setenv("TWISTED_NET_LIMT_BURST", "1MB")
     service = launch(options("--listen=127.0.0.1:0", "--log-format=json"), build, lambda: begun.append(None))
     assert service.factory.journal is not None
     service.joined(object())

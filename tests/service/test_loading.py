@@ -83,6 +83,15 @@ def test_notFound(folder: Path, text: str, told: str) -> None:
     assert error.theirs == ""
 
 
+@pytest.mark.parametrize("name", ["site.py", "sys.py", "json/__init__.py"])
+def test_aNameThatIsTaken(folder: Path, name: str) -> None:
+    write(folder, name, "handler = print\n")
+    module = name.partition("/")[0].removesuffix(".py")
+    error = refusal(f"{module}:handler", folder)
+    assert error.strerror.startswith(f"the name {module!r} is taken by another module (")
+    assert error.strerror.endswith(f", which hides {folder}/{name}; rename yours")
+
+
 def test_noFolder(tmp_path: Path) -> None:
     assert "there is no such folder; make it, or name another" in refusal("a:b", tmp_path / "x").strerror
 
@@ -186,7 +195,8 @@ def decorated(client: object) -> Any:
     yield
 
 
-HANDLERS = [greet, Session, decorated, functools.partial(lambda a, b: None, 1), print, [].append]
+# The signature of dict is unknown to Python itself.
+HANDLERS = [greet, Session, decorated, functools.partial(lambda a, b: None, 1), print, [].append, dict]
 
 
 @pytest.mark.parametrize("thing", HANDLERS)

@@ -42,7 +42,9 @@ def test_eitherFamily(reactor: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_noAddress(reactor: Any) -> None:
     with blockingLookup(reactor):
-        answer = lookup(reactor, "host.invalid", 80)
+        answer, other = lookup(reactor, "host.invalid", 80), lookup(reactor, "127.0.0.1", 80, 6)
+    with pytest.raises(NetError, match="ENOTFOUND"):
+        await other
     with pytest.raises(NetError) as caught:
         await answer
     assert caught.value.code == "ENOTFOUND"

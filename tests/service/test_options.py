@@ -179,6 +179,20 @@ def test_anyWordsAreReadOrRefusedInOneSentence(words: list[str]) -> None:
     assert options.choices.listen if said is None else "\n" not in str(said)
 
 
+def test_misspeltVariables() -> None:
+    environment = {
+        "TWISTED_NET_LIMT_CONNECTIONS": "5",
+        "TWISTED_NET_LIMIT_CONNECTIONS": "5",
+        "TWISTED_NET_APP_DIR": "/srv",
+        "TWISTED_NET_LIVE": "required",
+        "OTHER_LIMT_CONNECTIONS": "5",
+    }
+    assert parsed().misspelt(environment) == [
+        "the environment variable TWISTED_NET_LIMT_CONNECTIONS is no option; "
+        "it may be meant for TWISTED_NET_LIMIT_CONNECTIONS"
+    ]
+
+
 # Who runs us
 
 
@@ -295,10 +309,18 @@ def test_helpText(kind: type[CommandOptions], width: int) -> None:
         placeholder = f" {one.placeholder}" if one.placeholder else ""
         assert f"\n  --{one.name}{placeholder}  [{one.variable}]\n" in text
         if one.default is not None:
-            assert re.search(rf"Default:\s+{re.escape(one.default)}\.", text)
+            assert re.search(rf"Default:\s+{re.escape(one.default)}\n", text)
     explained = [line for line in text.partition("Examples:")[0].splitlines() if line.startswith(" " * 6)]
     assert max(map(len, explained)) <= max(width, 40) + 60  # an endpoint text cannot be broken
     assert width < 80 or max(map(len, explained)) <= width
+
+
+def test_helpTextWithoutExamples() -> None:
+    class Bare(CommandOptions):
+        command = "bare"
+        purpose = "Be bare."
+
+    assert Bare().helpText(80).endswith("'none' is no limit.")
 
 
 def test_twistdsOwnErrorsShowTheSame() -> None:

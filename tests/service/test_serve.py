@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from launched import talk
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
@@ -49,6 +49,16 @@ MODULE = """
 
     def broken():
         return 1 / 0
+"""
+
+NEGOTIATING = """
+    from twisted.internet.interfaces import IProtocolNegotiationFactory
+    from zope.interface import implementer
+
+    @implementer(IProtocolNegotiationFactory)
+    class Negotiating(Shouting):
+        def acceptableProtocols(self):
+            return [b"http/1.1"]
 """
 
 
@@ -148,3 +158,15 @@ def test_startedWhenItIsTime() -> None:
     started.doStop()
     assert counting.numPorts == 1
     assert isinstance(started.buildProtocol(Address("", None, "unix")), Protocol)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_negotiationOverTlsIsTheirs(tmp_path: Path) -> None:
+    (tmp_path / "tnhandlers.py").write_text(dedent(MODULE) + dedent(NEGOTIATING))
+    launched = serve.makeService(options(tmp_path, "tnhandlers:Negotiating"))
+    assert verifyObject(IProtocolNegotiationFactory, launched.factory)
+    assert launched.factory.acceptableProtocols() == [b"http/1.1"]  # type: ignore[attr-defined]
+    await launched.stopService()
+    other = serve.makeService(options(tmp_path, "tnhandlers:Shout"))
+    assert not IProtocolNegotiationFactory.providedBy(other.factory)
+    await other.stopService()

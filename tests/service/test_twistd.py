@@ -315,6 +315,14 @@ def test_theirFactoryFailsToStartInADaemon(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} <= {"hello.py", "__pycache__", "net.log"}
 
 
+def test_aVariableThatIsNearlyAnOption(tmp_path: Path) -> None:
+    env = {"TWISTED_NET_LIMT_CONNECTIONS": "5"}
+    with Running(TWISTD, *FOREGROUND, "net", "echo", *LOCAL, folder=tmp_path, env=env) as program:
+        program.wait("#warn.*TWISTED_NET_LIMT_CONNECTIONS is no option; it may be meant for TWISTED_NET_LIMIT_CONN")
+        program.address()
+        assert stopped(program).code == 0
+
+
 def test_twistdFailsAfterTheBinding(folder: Path) -> None:
     ended = run(TWISTD, "-n", "--pidfile=/nowhere/net.pid", "net", "echo", "--listen", "./x.sock", folder=folder)
     assert ended.code == 1

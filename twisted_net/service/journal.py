@@ -69,6 +69,10 @@ class Journal:
         facts = {"event": "listening", "address": str(address), "reactor": type(reactor).__name__}
         _log.info("{name} is listening on {net[address]} ({net[reactor]})", name=self._name, net=facts)
 
+    def misspelt(self, sentence: str) -> None:
+        """Something was meant for an option, and is none."""
+        _log.warn("{sentence}", sentence=sentence)
+
     def retry(self, address: object, error: NetError, attempt: int, delay: float) -> None:
         """An address is in use; it is tried again in *delay* seconds."""
         facts = {
@@ -102,7 +106,8 @@ class Journal:
         }
         _access.info(
             "{net[peer]} closed ({net[reason]}): {net[bytesIn]} bytes in, {net[bytesOut]} bytes out, "
-            "{net[seconds]:.3f} s",
+            "{net[seconds]:.3f} s{why}",
+            why="" if error is None else f": {getattr(error, 'strerror', None) or error}",
             net=facts,
         )
 

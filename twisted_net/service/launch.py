@@ -27,6 +27,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -203,7 +204,7 @@ class Launch(Service):
         """What to say when a place cannot be had."""
         if error.code == "ERR_INTERNAL":
             return f"listen {error.address}: {error.__cause__!r}; correct the address, or the endpoint's own code"
-        if error.code != "EADDRINUSE":
+        if error.code != "EADDRINUSE" or _isOtherFile(error.address):
             return error.strerror
         if self._choices.retryBind is None:
             return f"{error.strerror}, or wait for it with --retry-bind 30s"
@@ -280,6 +281,13 @@ class Launch(Service):
         self._journal.notClosed(place.target, failure.getErrorMessage())
 
 
+def _isOtherFile(where: object) -> bool:
+    """Whether *where* is taken by something that is no socket, for which nobody needs to wait."""
+    if not isinstance(where, UnixTarget) or not os.path.lexists(where.path):
+        return False
+    return not stat.S_ISSOCK(os.lstat(where.path).st_mode)
+
+
 @contextlib.contextmanager
 def surroundings(root: Mapping[str, Any], daemon: bool) -> Iterator[None]:
     """The folder and the umask that ``twistd`` will set for the process, as its options say."""
@@ -336,6 +344,8 @@ def launch(
                 "(unix:@name) or on TCP, or let systemd make the socket (systemd:domain=UNIX:index=0)",
             )
     journal = Journal(options.command)
+    for sentence in options.misspelt(os.environ):
+        journal.misspelt(sentence)
     factory = build(choices, reactor)
     if choices.accessLog:
         factory.journal = journal.closed

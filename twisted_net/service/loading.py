@@ -71,6 +71,7 @@ def load(text: str, folder: str) -> Any:
         _refuse(f"--app-dir {folder}: there is no such folder; make it, or name another")
     sys.path.insert(0, folder)
     found = _import(module, folder)
+    _checkPlace(found, folder)
     walked = module
     for part in path.split("."):
         found = _attribute(found, part, walked)
@@ -93,6 +94,16 @@ def _import(module: str, folder: str) -> Any:
         _refuseTheirs(error, f"the module {module!r} fails to import")
     except (Exception, SystemExit) as error:
         _refuseTheirs(error, f"the module {module!r} fails to import")
+
+
+def _checkPlace(module: Any, folder: str) -> None:
+    """Refuse another module of the same name that was there first: ``site`` and ``test`` are Python's."""
+    first = module.__name__.partition(".")[0]
+    theirs = [os.path.join(folder, first + end) for end in (".py", "/__init__.py")]
+    file = getattr(sys.modules[first], "__file__", None) or "built into Python"
+    hidden = [one for one in theirs if os.path.exists(one)]
+    if hidden and not any(os.path.exists(file) and os.path.samefile(one, file) for one in hidden):
+        _refuse(f"the name {first!r} is taken by another module ({file}), which hides {hidden[0]}; rename yours")
 
 
 def _attribute(owner: Any, name: str, walked: str) -> Any:

@@ -43,6 +43,9 @@ PREFIX: Final = "TWISTED_NET_"
 #: Columns of a help text when ``COLUMNS`` does not say.
 WIDTH: Final = 80
 
+#: How alike (0 to 1, as :mod:`difflib` counts) a variable's name and an option's are when one was meant for the other.
+LIKENESS: Final = 0.85
+
 _FLAG: Final = ""
 
 
@@ -176,8 +179,8 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
             "RATE",
             orNone(parseRate),
             None,
-            "Bytes a second that one connection may send us: 64KiB/s, 10MB/s. K, M, G with B are powers of 1000, with "
-            "iB of 1024. Nothing is dropped: the peer is made to wait.",
+            "Bytes a second that one connection may send us: 64KiB/s, 10MB/s. K, M, G, T with B are powers of 1000, "
+            "with iB of 1024. Nothing is dropped: the peer is made to wait.",
         ),
         Setting(
             "rate-read-total",
@@ -425,6 +428,17 @@ class CommandOptions(usage.Options):
         if self.chosen["log-format"] == "json" and root is not None and root.get("syslog"):
             fail(self.whole, "--log-format json writes to stdout or to --logfile; leave out twistd's --syslog")
 
+    def misspelt(self, environment: Mapping[str, str]) -> list[str]:
+        """A sentence for each variable that is nearly an option: its author believes that a limit is in force."""
+        known = [one.variable.removeprefix(PREFIX) for one in self.everySetting()]
+        found = []
+        for name in sorted(environment):
+            word = name.removeprefix(PREFIX)
+            near = difflib.get_close_matches(word, known, 1, LIKENESS) if name.startswith(PREFIX) else []
+            if near and near[0] != word:
+                found.append(f"the environment variable {name} is no option; it may be meant for {PREFIX}{near[0]}")
+        return found
+
     @property
     def choices(self) -> Choices:
         """What was chosen of the settings that every command has."""
@@ -498,9 +512,9 @@ def _describe(setting: Setting, width: int) -> list[str]:
         head += f" {setting.placeholder}"
     text = setting.help
     if setting.default is not None:
-        text += f" Default: {setting.default}."
+        text += f" Default: {setting.default}"
     elif not setting.flag:
-        text += " Default: none."
+        text += " Default: none"
     wrapped = textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
     return [f"{head}  [{setting.variable}]", *wrapped]
 

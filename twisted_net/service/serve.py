@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
-from zope.interface import implementer
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
+from zope.interface import alsoProvides, implementer
 
 from twisted_net.service.launch import Launch, forHandler, launch
 from twisted_net.service.loading import LoadError, call, load, recognise
@@ -51,11 +51,11 @@ class Options(CommandOptions):
     examples = (
         ("serve hello:greet", "The function greet of hello.py in this folder, on 127.0.0.1:8124."),
         (
-            "serve --app-dir /srv/app --factory --listen unix:/run/app.sock:mode=660 site:make",
-            "What make() of /srv/app/site.py returns, on a UNIX socket.",
+            "serve --app-dir /srv/app --factory --listen unix:/run/app.sock:mode=660 shop:make",
+            "What make() of /srv/app/shop.py returns, on a UNIX socket.",
         ),
         (
-            "serve --listen ssl:8443:privateKey=key.pem:certKey=cert.pem --rate-write 1MB/s site:site",
+            "serve --listen ssl:8443:privateKey=key.pem:certKey=cert.pem --rate-write 1MB/s shop:site",
             "A Site over TLS, each connection slowed down to 1 MB/s.",
         ),
     )
@@ -132,6 +132,13 @@ def makeService(options: Options) -> Launch:
     started = Started(handler)
 
     def build(choices: Choices, reactor: Any) -> SocketFactory:
-        return host(started, reactor, limits=choices.limits, allowHalfOpen=choices.halfOpen)
+        hosted = host(started, reactor, limits=choices.limits, allowHalfOpen=choices.halfOpen)
+        # TLS asks the factory that it is given for what to answer to ALPN (RFC 7301). Twisted 26 refuses a client that
+        # offers something (curl, any browser) when the factory has no answer.
+        negotiation = IProtocolNegotiationFactory(handler, None)
+        if negotiation is not None and not IProtocolNegotiationFactory.providedBy(hosted):
+            alsoProvides(hosted, IProtocolNegotiationFactory)
+            hosted.acceptableProtocols = negotiation.acceptableProtocols  # type: ignore[attr-defined]
+        return hosted
 
     return launch(options, build, started.begin)
