@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from twisted.python.failure import Failure
-from twisted_net.interfaces import IConnectionUser
-from twisted_net.net import Socket
-from twisted_net.wire.hosting import Guest
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyClass
+
+from twisted_net.interfaces import IConnectionUser
+from twisted_net.net import Socket
+from twisted_net.wire.hosting import Guest
 
 
 @pytest.mark.parametrize("user", [Socket, Guest])
