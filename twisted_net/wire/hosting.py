@@ -14,8 +14,13 @@ whatever it does not know, and sends writes through the outgoing queue and pause
 ``resumeProducing`` does not undo the pause "rate").
 
 The guest must not notice that he is one.  So what stock transports do is done here too: a peer's FIN ends a protocol
-that does not provide ``IHalfCloseableProtocol`` at once; ``loseConnection`` waits for a registered producer; ``write``
-after it is silent; an exception in ``dataReceived`` becomes the reason of ``connectionLost``.
+that does not provide ``IHalfCloseableProtocol`` at once; ``readConnectionLost`` is told of a FIN and not of the end of
+the connection, ``writeConnectionLost`` after ``loseWriteConnection`` and not after ``loseConnection``; the latter waits
+for a registered producer, and what is written until everything is sent still goes out (not over TLS); an exception in
+``dataReceived`` becomes the reason of ``connectionLost``.  What is done otherwise: a guest who raises in
+``connectionMade`` is sent away (a stock port leaves his connection open); a connection that has ended both ways is
+closed (twisted#5662), and its reason is ``ConnectionDone`` on every reactor; over TLS nothing is delivered after
+``loseConnection``, and ``loseWriteConnection`` of a `Screen` sends close_notify (twisted#5341).
 
 Rejected: ``policies.ProtocolWrapper``.  It hides ``IHalfCloseableProtocol``, ``IHandshakeListener`` and the transport's
 interfaces.
@@ -26,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
     IHalfCloseableProtocol,
@@ -113,6 +118,13 @@ class HostedProtocol(SocketProtocol):
     """With room for the interfaces of the guest."""
 
     guest: Guest | None = None
+    #: The transport is gone: what is reported now is no FIN.
+    lost = False
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The transport is gone."""
+        self.lost = True
+        super().connectionLost(reason)
 
     def handshakeCompleted(self) -> None:
         """TLS is ready; the guest may want to know."""
@@ -170,16 +182,18 @@ class Guest:
 
     def readEnded(self) -> None:
         """FIN: told to a guest who knows what it is, the end of one who does not (as on stock transports)."""
-        if self.app is None:
+        if self.app is None or self._protocol.lost:
             return
         known = IHalfCloseableProtocol(self.app, None)
         if known is not None:
             known.readConnectionLost()
-        elif not self._allowHalfOpen and self._protocol.transport is not None:
+        elif not self._allowHalfOpen:
             layers.drop(self._protocol.transport, Failure(ConnectionDone()))
 
     def writeEnded(self) -> None:
-        """Our FIN is sent."""
+        """Our FIN is sent: told to a guest who has half-closed."""
+        if self._screen is not None and self._screen.disconnecting:
+            return
         known = IHalfCloseableProtocol(self.app, None)
         if known is not None:
             known.writeConnectionLost()
@@ -198,6 +212,9 @@ class Guest:
             reason = Failure(self._raised)
         elif isinstance(error, NetError) and error is self._protocol.verdict:
             reason = Failure(ConnectionAborted(str(error)))
+        elif error is None and reason.type is ConnectionLost:
+            # Both ends had ended in good order; what a transport says after that depends on the reactor, and on TLS.
+            reason = Failure(ConnectionDone())
         self.app.connectionLost(reason)
 
     def limitPassed(self, name: str, action: str) -> None:
@@ -220,8 +237,9 @@ def _countWrites(transport: Any, protocol: SocketProtocol) -> Callable[[], None]
 
     def countedSequence(data: Iterable[bytes]) -> None:
         chunks = list(data)
+        before = outlet.accepted
         writeSequence(chunks)
-        outlet.accepted += sum(map(len, chunks))
+        outlet.accepted = before + sum(map(len, chunks))  # it may have been counted by write() already
 
     transport.write, transport.writeSequence = counted, countedSequence
 
@@ -243,6 +261,7 @@ class Screen:
         self._protocol = protocol
         self._behind = protocol.transport
         self.disconnecting = False
+        self._descriptorWaits = False
         directlyProvides(self, providedBy(self._behind))
 
     def __getattr__(self, name: str) -> Any:
@@ -261,18 +280,18 @@ class Screen:
         return self._protocol.transport is None
 
     def write(self, data: bytes) -> None:
-        """Queue *data*; silent when the connection is closing or gone, as on every transport."""
-        if not isinstance(data, bytes):
-            raise TypeError(f"Data must be bytes, not {type(data).__name__}")
-        if self.connected and self._open():
-            self._protocol.write(data)
+        """Queue *data*; silent when the connection has ended or is gone, as on every transport."""
+        outlet = self._protocol.outlet
+        if self.disconnecting and outlet.producer is None and layers.isTls(self._behind):
+            return  # as TLS does; other transports send what comes before they have closed
+        outlet.write(data)
+        if self._descriptorWaits:
+            self._descriptorWaits = False
+            outlet.surrender()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Queue the chunks in one."""
         self.write(b"".join(data))
-
-    def _open(self) -> bool:
-        return self._protocol.state.canWrite or self._protocol.outlet.producer is not None
 
     def loseConnection(self) -> None:
         """Close when everything is written and a registered producer has finished."""
@@ -290,10 +309,7 @@ class Screen:
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """The outgoing queue pauses it."""
-        if self.connected:
-            self._protocol.outlet.registerProducer(producer, streaming)
-        else:
-            producer.stopProducing()
+        self._protocol.outlet.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """The producer has finished."""
@@ -314,12 +330,15 @@ class Screen:
     def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
         """Encrypt from here on; what was written before goes out as it is."""
         if self.connected:
-            self._protocol.outlet.surrender()
             self._protocol.startTLS(contextFactory, normal)
             directlyProvides(self, providedBy(self._behind))
 
     def sendFileDescriptor(self, descriptor: int) -> None:
-        """Send a descriptor with the bytes that follow (SCM_RIGHTS); those before it are given to the transport
-        first."""
+        """Send a descriptor with the bytes that follow (SCM_RIGHTS).
+
+        Those before it are given to the transport first, and those of the next write at once, whatever the rate: a
+        UNIX transport that has more descriptors than bytes to send breaks the connection off.
+        """
         self._protocol.outlet.surrender()
         self._behind.sendFileDescriptor(descriptor)
+        self._descriptorWaits = True
