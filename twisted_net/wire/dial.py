@@ -57,11 +57,11 @@ def dial(
     :returns: fires with exactly what ``buildProtocol`` returned, once its ``makeConnection`` has returned. Cancelling
         it ends every attempt and fails it with code ``ECANCELED``.
 
-        Fails with :class:`NetError`: ``ENOTFOUND`` for a name without addresses; :class:`TimedOutError`; with
-        :class:`AddressError` or :class:`OptionError` for arguments that cannot be used; and when every address has
-        failed, with the error that tells most, whose ``address`` is the one it is about and whose notes
-        (``__notes__``) name the others. ``ERR_INTERNAL`` is an exception of the factory or the protocol, whose
-        connection is then aborted.
+        Fails with :class:`~twisted_net.errors.AddressError` or :class:`~twisted_net.errors.OptionError` for arguments
+        that cannot be used, with :class:`~twisted_net.errors.TimedOutError`, and otherwise with
+        :class:`~twisted_net.errors.NetError`: ``ENOTFOUND`` for a name without addresses; when every address has
+        failed, the error that tells most, whose ``address`` is the one it is about and whose notes (``__notes__``)
+        name the others; ``ERR_INTERNAL`` for an exception of the factory or the protocol, whose connection is aborted.
     """
     try:
         _checkTimeout(timeout)
@@ -194,7 +194,7 @@ def _checkLocal(
     if not version and host not in ("", "*"):
         raise AddressError(f'localAddress {host!r} is no IP address; give one of this machine, or "" for any')
     if family and version and family != version:
-        raise AddressError(f"localAddress {host!r} is no IPv{family} address, as family asks for; leave one of them out")
+        raise AddressError(f"localAddress {host!r} is no IPv{family} address, as family asks for; leave one out")
     return (host if version else "", checkPort(port)), version or family
 
 

@@ -75,7 +75,8 @@ class ListeningPort:
         """
         Accept no more.
 
-        :returns: fires when the port is closed, for every caller; it fails, with :class:`NetError`, only for the first.
+        :returns: fires when the port is closed, for every caller; only for the first it may fail, with
+            :class:`~twisted_net.errors.NetError`.
         """
         stopped: Deferred[None] = Deferred()
         if self._stopping is None:
@@ -122,8 +123,9 @@ def listen(
     :returns: fires with the port, at once where nothing has to be waited for (a name, another starter of the same UNIX
         socket, an endpoint). Cancelling it stops everything and fails it with code ``ECANCELED``.
 
-        Fails with :class:`AddressError` for what cannot be listened on at all, :class:`OptionError` for a bad backlog,
-        otherwise with :class:`NetError`: ``EADDRINUSE``, ``EACCES``, ``ENOTFOUND``...
+        Fails with :class:`~twisted_net.errors.AddressError` for what cannot be listened on at all,
+        :class:`~twisted_net.errors.OptionError` for a bad backlog, otherwise :class:`~twisted_net.errors.NetError`:
+        ``EADDRINUSE``, ``EACCES``, ``ENOTFOUND``...
     """
     return Deferred.fromCoroutine(_listen(reactor, factory, where, backlog))
 

@@ -36,8 +36,9 @@ def lookup(reactor: Any, host: str, port: int, family: Literal[0, 4, 6] = 0) -> 
     :param port: goes along for resolvers that look up services; the addresses come without it.
     :param family: 4 or 6 asks for addresses of that version alone.
     :returns: fires with at least one IP address, as text. Cancelling it forgets the question; the system's resolver,
-        which runs in a thread, cannot be stopped, and its answer is dropped. Fails with :class:`AddressError` when the
-        name cannot be asked for, with :class:`NetError` ``ENOTFOUND`` when it has no address (of that family).
+        which runs in a thread, cannot be stopped, and its answer is dropped. Fails with
+        :class:`~twisted_net.errors.AddressError` when the name cannot be asked for, and with
+        :class:`~twisted_net.errors.NetError` ``ENOTFOUND`` when it has no address (of that family).
     """
     answer: Deferred[list[str]] = Deferred()
     try:

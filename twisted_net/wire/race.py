@@ -48,7 +48,7 @@ from twisted_net.wire import layers
 from twisted_net.wire.options import SocketOptions, setReuseAddress
 from twisted_net.wire.reasons import translate
 
-__all__ = ["Race", "notConnected"]
+__all__ = ["Attempt", "Introduction", "Race", "notConnected"]
 
 #: Seconds between the starts of two attempts: "Connection Attempt Delay", RFC 8305, section 8.
 ATTEMPT_DELAY: Final = 0.25
@@ -110,7 +110,7 @@ class Race:
         Start.
 
         :returns: fires with what the factory built, once its ``makeConnection`` has returned; fails with
-            :class:`NetError`. Cancelling it ends every attempt.
+            :class:`~twisted_net.errors.NetError`. Cancelling it ends every attempt.
         """
         self._factory.doStart()
         self._advance()
