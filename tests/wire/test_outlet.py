@@ -764,6 +764,14 @@ def test_pushProducerRegisteredWhenItIsFull() -> None:
     assert pusher.asked == ["pause", "resume"]
 
 
+def test_aProducerThatFinishesSendsNothing() -> None:
+    """An empty send to a peer that has closed is an error."""
+    rig = Rig()
+    rig.outlet.registerProducer(Pusher(), True)
+    rig.outlet.unregisterProducer()
+    assert not rig.kernel.selector.writing
+
+
 def test_pullProducer() -> None:
     rig = Rig(attach=False, highWaterMark=2)
     puller = Puller(rig.outlet, [b"one", b"two", b"three"])

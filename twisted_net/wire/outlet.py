@@ -315,9 +315,11 @@ class Outlet:
         """The producer has written its last byte; an `end` that waited for it goes on."""
         self._producer = None
         self._choosePath()
-        if self._bottom is not None:
-            # Somebody may have told the transport to close meanwhile; that too waited for the producer.
-            layers.nudge(self._bottom)
+        bottom = self._bottom
+        if bottom is not None and (bottom.disconnecting or bottom._writeDisconnecting):
+            # Somebody told the transport to close meanwhile; that too waited for the producer.  (Not asked without
+            # need: an empty send to a peer that has closed is an error, and what it sent before would be lost.)
+            layers.nudge(bottom)
         if self._ending and not self.unsent and self._ready:
             self._soon()
 
