@@ -13,7 +13,7 @@ import pytest
 from conditions import needsIPv6
 
 from twisted_net.errors import NetError
-from twisted_net.wire.inherit import listening
+from twisted_net.wire.inherit import connected, listening
 
 
 @contextmanager
@@ -64,6 +64,21 @@ def test_aBacklogForWhatDoesNotListenYet() -> None:
         second.settimeout(0.05)
         with pytest.raises(TimeoutError):
             second.connect(skt.getsockname())
+
+
+def test_aConnection() -> None:
+    one, other = socket.socketpair()
+    with one, other, connected(one.fileno()) as taken:
+        assert taken.fileno() != one.fileno()
+        assert not taken.getblocking()
+        other.sendall(b"x")
+        assert taken.recv(1) == b"x"
+
+
+def test_noConnection() -> None:
+    with made(where=("127.0.0.1", 0)) as skt, pytest.raises(NetError, match="adopt: .* is not connected") as caught:
+        connected(skt.fileno())
+    assert caught.value.code == "ENOTCONN"
 
 
 def test_closed() -> None:

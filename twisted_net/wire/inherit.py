@@ -1,8 +1,7 @@
 """
-A descriptor that somebody else made, as a socket to listen with.
+A descriptor that somebody else made: a socket to listen with, or a connection.
 
-It may come from a service manager (``sd_listen_fds(3)``), a parent process, or a test. It may listen already or be only
-bound. What it must be is checked here, before anybody else works with it, since the system's own words for a wrong one
+It may come from a service manager (``sd_listen_fds(3)``), a parent process, SCM_RIGHTS, or a test. What it must be is checked here, before anybody else works with it, since the system's own words for a wrong one
 come late and say little.
 """
 
@@ -14,7 +13,7 @@ import socket
 
 from twisted_net.errors import NetError, forErrno
 
-__all__ = ["listening"]
+__all__ = ["connected", "listening"]
 
 
 def listening(fd: int, backlog: int) -> socket.socket:
@@ -28,9 +27,8 @@ def listening(fd: int, backlog: int) -> socket.socket:
         to nothing.
     :raises OSError: listen(2) fails: another socket listens at that address.
     """
-    skt = _socketOf(fd)
+    skt = _socketOf("listen", fd)
     try:
-        _checkKind(fd, skt)
         if not skt.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             _checkBound(fd, skt)
             skt.listen(backlog)
@@ -41,26 +39,53 @@ def listening(fd: int, backlog: int) -> socket.socket:
     return skt
 
 
-def _socketOf(fd: int) -> socket.socket:
+def connected(fd: int) -> socket.socket:
+    """
+    Return a socket with a descriptor of its own for the connection behind ``fd``: it does not block.
+
+    ``fd`` stays open, and with the caller.
+
+    :raises NetError: ``EBADF`` for a closed one, ``ENOTSOCK``, ``ESOCKTNOSUPPORT`` when it is no stream socket,
+        ``EAFNOSUPPORT`` when it is neither TCP nor UNIX, ``ENOTCONN``.
+    """
+    skt = _socketOf("adopt", fd)
+    try:
+        skt.getpeername()
+        skt.setblocking(False)
+    except OSError as error:
+        skt.close()
+        number = error.errno or errno.ENOTCONN
+        raise _refusal("adopt", fd, number, "it is not connected", "connect it before handing it over") from error
+    return skt
+
+
+def _socketOf(verb: str, fd: int) -> socket.socket:
     try:
         duplicate = os.dup(fd)
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", errno.EBADF)
-        raise _refusal(fd, number, f"it has no open file ({os.strerror(number)})", "give one that is open") from error
+        what = f"it has no open file ({os.strerror(number)})"
+        raise _refusal(verb, fd, number, what, "give one that is open") from error
     try:
-        return socket.socket(fileno=duplicate)
+        skt = socket.socket(fileno=duplicate)
     except OSError as error:
         os.close(duplicate)
-        raise _refusal(fd, errno.ENOTSOCK, "it is no socket", "give that of a socket") from error
+        raise _refusal(verb, fd, errno.ENOTSOCK, "it is no socket", "give that of a socket") from error
+    try:
+        _checkKind(verb, fd, skt)
+    except NetError:
+        skt.close()
+        raise
+    return skt
 
 
-def _checkKind(fd: int, skt: socket.socket) -> None:
+def _checkKind(verb: str, fd: int, skt: socket.socket) -> None:
     if skt.type != socket.SOCK_STREAM:
         what = f"it is a socket of type {getattr(skt.type, 'name', skt.type)}"
-        raise _refusal(fd, errno.ESOCKTNOSUPPORT, what, "give one of type SOCK_STREAM")
+        raise _refusal(verb, fd, errno.ESOCKTNOSUPPORT, what, "give one of type SOCK_STREAM")
     if skt.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
         what = f"it is a socket of family {getattr(skt.family, 'name', skt.family)}"
-        raise _refusal(fd, errno.EAFNOSUPPORT, what, "give a TCP or a UNIX socket")
+        raise _refusal(verb, fd, errno.EAFNOSUPPORT, what, "give a TCP or a UNIX socket")
 
 
 def _checkBound(fd: int, skt: socket.socket) -> None:
@@ -70,10 +95,11 @@ def _checkBound(fd: int, skt: socket.socket) -> None:
         name = skt.getsockname()
         # For an unbound TCP socket listen(2) would choose a port, which nobody has been told of.
         if not (name if skt.family == socket.AF_UNIX else name[1]):
-            raise _refusal(fd, errno.EINVAL, "it is bound to no address", "bind it first") from None
+            raise _refusal("listen", fd, errno.EINVAL, "it is bound to no address", "bind it first") from None
     else:
-        raise _refusal(fd, errno.EISCONN, "it is connected", "give one that is bound and not connected")
+        raise _refusal("listen", fd, errno.EISCONN, "it is connected", "give one that is bound and not connected")
 
 
-def _refusal(fd: int, number: int, what: str, remedy: str) -> NetError:
-    return forErrno(number, f"listen: descriptor {fd} cannot be listened on: {what}; {remedy}", syscall="listen")
+def _refusal(verb: str, fd: int, number: int, what: str, remedy: str) -> NetError:
+    done = {"listen": "listened on", "adopt": "adopted"}[verb]
+    return forErrno(number, f"{verb}: descriptor {fd} cannot be {done}: {what}; {remedy}", syscall=verb)
