@@ -144,12 +144,12 @@ def test_peerKilled(request: pytest.FixtureRequest) -> None:
         client = subprocess.Popen([sys.executable, "-c", code, str(server.port)], stdout=subprocess.PIPE, text=True)
         try:
             assert client.stdout is not None
-            assert client.stdout.readline() == "up\n"
-            client.send_signal(signal.SIGKILL)
+            with client.stdout as output:
+                assert output.readline() == "up\n"
+                client.send_signal(signal.SIGKILL)
         finally:
             client.kill()
             client.wait(PATIENCE)
-            client.stdout.close()
         server.serves()
         server.until(lambda: server.descriptors() <= before)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyClass
 
@@ -19,9 +19,9 @@ def test_ours(user: type) -> None:
 
 
 def test_whatIsMissingIsFound() -> None:
-    @implementer(IConnectionUser)  # type: ignore[misc]
     class Deaf:
         def connectionClosed(self, error: Exception | None, reason: Failure) -> None: ...
 
+    classImplements(Deaf, IConnectionUser)
     with pytest.raises(Invalid, match="connectionOpened"):
         verifyClass(IConnectionUser, Deaf)

@@ -76,7 +76,7 @@ def test_aConnection() -> None:
 
 
 def test_noConnection() -> None:
-    with made(where=("127.0.0.1", 0)) as skt, pytest.raises(NetError, match="adopt: .* is not connected") as caught:
+    with made(where=("127.0.0.1", 0)) as skt, pytest.raises(NetError, match=r"adopt: .* is not connected") as caught:
         connected(skt.fileno())
     assert caught.value.code == "ENOTCONN"
 

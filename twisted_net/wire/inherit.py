@@ -1,8 +1,9 @@
 """
 A descriptor that somebody else made: a socket to listen with, or a connection.
 
-It may come from a service manager (``sd_listen_fds(3)``), a parent process, SCM_RIGHTS, or a test. What it must be is checked here, before anybody else works with it, since the system's own words for a wrong one
-come late and say little.
+It may come from a service manager (``sd_listen_fds(3)``), a parent process, SCM_RIGHTS, or a test. What it must be is
+checked here, before anybody else works with it, since the system's own words for a wrong one come late and say
+little.
 """
 
 from __future__ import annotations
