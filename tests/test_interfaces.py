@@ -22,6 +22,6 @@ def test_whatIsMissingIsFound() -> None:
     class Deaf:
         def connectionClosed(self, error: Exception | None, reason: Failure) -> None: ...
 
-    classImplements(Deaf, IConnectionUser)
+    classImplements(Deaf, IConnectionUser)  # type: ignore[misc]
     with pytest.raises(Invalid, match="connectionOpened"):
         verifyClass(IConnectionUser, Deaf)
