@@ -461,7 +461,7 @@ def test_descriptorsThatAreNone() -> None:
     with pytest.raises(NetError) as caught:
         Socket({"fd": 99_999})
     assert caught.value.code == "EBADF"
-    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as udp, pytest.raises(AddressError):
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as udp, pytest.raises(NetError, match="SOCK_DGRAM"):
         Socket(fd=udp.fileno())
     with sockets.socket() as unconnected, pytest.raises(NetError) as caught:
         Socket(fd=unconnected.fileno())
@@ -519,6 +519,20 @@ async def test_bothEndAtOnce(scene: Scene) -> None:
         assert one.events[-1] == "close"
         assert one.hadError == [False]
     assert (both[0].data, both[1].data) == (b"from the server", b"from the client")
+
+
+@played()
+async def test_weEndWhileThePeerCloses(scene: Scene) -> None:
+    """Our FIN meets a peer that is gone: what it sent before must not be lost over that."""
+    server = await scene.server()
+    side, socket = await scene.stranger(server)
+    heard = Journal(socket)
+    side.transport.write(b"sent before")
+    side.transport.loseConnection()
+    socket.end()
+    await heard.happened("close")
+    assert heard.events == ["finish", "data", "end", "close"] or heard.events == ["data", "end", "finish", "close"]
+    assert heard.data == b"sent before"
 
 
 @played("tcp")

@@ -242,6 +242,34 @@ async def test_endWritingThroughAWrapper() -> None:
         assert "writeEnd" not in client.events
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+@pytest_twisted.ensureDeferred
+async def test_endWritingNow(kind: Kind) -> None:
+    async with pair(kind) as (client, server):
+        client.transport.write(b"all of it")
+        await server.happened("data")
+        client.transport.startWriting()  # as when the flush of the last byte is still awaited
+        assert layers.endWritingNow(client.transport) is True
+        await server.happened("readEnd")
+        server.transport.write(b"the other half")
+        await client.until(lambda: client.received == b"the other half")
+        assert "writeEnd" not in client.events
+    assert layers.endWritingNow(client.transport) is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_endWritingNowWhenThePeerHasGone() -> None:
+    async with pair("unix") as (client, server):
+        client.transport.pauseProducing()
+        server.transport.write(b"sent before")
+        server.transport.loseConnection()
+        await server.happened("lost")
+        assert layers.endWritingNow(client.transport) is True
+        client.transport.resumeProducing()
+        await client.happened("readEnd")
+        assert client.received == b"sent before"
+
+
 @pytest.mark.parametrize("kind", WITH_TLS)
 @pytest_twisted.ensureDeferred
 async def test_endWritingOverTls(kind: Kind) -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -43,6 +44,7 @@ __all__ = [
     "below",
     "drop",
     "endWriting",
+    "endWritingNow",
     "isClosing",
     "isReset",
     "isTls",
@@ -196,6 +198,25 @@ def endWriting(transport: Any) -> bool:
     transport.loseWriteConnection()
     # A wrapper passes the request down, but not the answer up.
     return not IHalfCloseableProtocol.providedBy(getattr(below(transport), "protocol", None))
+
+
+def endWritingNow(transport: Any) -> bool:
+    """
+    As :func:`endWriting`, at once, for a transport that is known to have nothing left to write; FIN whatever lies over
+    the descriptor.
+
+    ``loseWriteConnection`` waits for one more turn, and then tries to send nothing. On a UNIX socket whose peer has
+    closed meanwhile that fails (``EPIPE``), and what the peer had sent before is lost with the connection.
+
+    :return: False, and nothing is done, when there is no descriptor of the reactor's.
+    """
+    skt, bottom = socketOf(transport), below(transport)
+    if skt is None or not _isDescriptor(bottom):
+        return False
+    bottom.stopWriting()  # after the FIN every send fails, even an empty one
+    with suppress(OSError):  # the peer has closed: nobody waits for the FIN
+        skt.shutdown(socket.SHUT_WR)
+    return True
 
 
 def tellDrained(transport: Any, producer: IPullProducer) -> FileDescriptor | None:

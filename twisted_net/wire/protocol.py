@@ -652,7 +652,12 @@ class SocketProtocol:
         """Now the FIN; under TLS that was close_notify, and it is with the kernel."""
         transport = self.transport
         self.outlet.shut()
-        if self.state is State.LAST_WORDS or layers.isTls(transport) or layers.endWriting(transport):
+        if (
+            self.state is State.LAST_WORDS
+            or layers.isTls(transport)
+            or (not self.bare and layers.endWritingNow(transport))
+            or layers.endWriting(transport)
+        ):
             self.writeConnectionLost()
 
     def outletMoved(self) -> None:
