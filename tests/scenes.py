@@ -231,6 +231,7 @@ class Scene:
         self._sockets: list[Socket] = []
         self._sides: list[Stranger] = []
         self._plains: list[Plain] = []
+        self._connectors: list[Any] = []
         self._count = 0
 
     async def __aenter__(self) -> Scene:
@@ -247,6 +248,9 @@ class Scene:
             for client in tuple(server.clients):
                 client.removeAllListeners().on("error", print)
                 client.destroy()
+        for connector in self._connectors:
+            if connector.state == "connecting":
+                connector.stopConnecting()
         for side in [*self._sides, *(side for plain in self._plains for side in plain.sides)]:
             if "made" in side.events and "lost" not in side.events:
                 side.transport.abortConnection()
@@ -317,9 +321,10 @@ class Scene:
         self._sides.append(dialler.side)
         where = self.where(server)
         if self.kind == "tcp":
-            self.reactor.connectTCP(where["host"], where["port"], dialler)
+            connector = self.reactor.connectTCP(where["host"], where["port"], dialler)
         else:
-            self.reactor.connectUNIX(where["path"], dialler)
+            connector = self.reactor.connectUNIX(where["path"], dialler)
+        self._connectors.append(connector)
         return dialler.side
 
     def plain(self) -> Plain:

@@ -19,7 +19,7 @@ async def test_itRunsUnderAMultiService(scene: Scene) -> None:
     server = scene.keep(Server(lambda socket: socket.pipe(socket)))
     service = ServerService(server, scene.place())
     assert verifyObject(IService, service)
-    service.setServiceParent(tree)
+    tree.addService(service)
     tree.privilegedStartService()
     assert not server.listening
     await server.whenListening()

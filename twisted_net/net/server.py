@@ -182,10 +182,15 @@ class Server(Emitter):
             self._starting = listenRetrying(
                 self.reactor, self.factory, where, retry, onRetry=self._retried, backlog=backlog
             )
-        self._starting.addCallbacks(self._bound, self._notBound, errbackArgs=(call.where,))
+        self._starting.addCallbacks(self._bound, self._notBound)
 
     def _retried(self, error: NetError, attempt: int, delay: float) -> None:
-        self.emit("retry", error, attempt, delay)
+        # On a later turn: then the delay has begun, and close() in a listener can cancel it.
+        self.reactor.callLater(0, self._sayRetry, error, attempt, delay)
+
+    def _sayRetry(self, error: NetError, attempt: int, delay: float) -> None:
+        if self._phase == "starting":
+            self.emit("retry", error, attempt, delay)
 
     def _bound(self, port: Any) -> None:
         self._starting = None
@@ -198,15 +203,13 @@ class Server(Emitter):
         for waiter in waiters:
             waiter.callback(self)
 
-    def _notBound(self, failure: Failure, where: object) -> None:
+    def _notBound(self, failure: Failure) -> None:
         self._starting = None
         if self._phase == "closing":
             return  # close() has cancelled it, and sees to the rest
         self._phase = "closed"
         error = failure.value
-        if not isinstance(error, NetError):
-            self._log.failure("listening on {where} failed", failure=failure, where=where)
-            error = NetError(f"listening on {where} failed: {error}", code="ERR_INTERNAL")
+        assert isinstance(error, NetError), failure
         waiters, self._listenWaiters = self._listenWaiters, []
         closers, self._closeWaiters = self._closeWaiters, []
         for waiter in waiters:
