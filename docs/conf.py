@@ -38,7 +38,7 @@ python_use_unqualified_type_names = True
 _foreign = {"twisted", "zope", "OpenSSL", *sys.stdlib_module_names}
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(_foreign))})(\..*)?"),
-    ("py:.*", r"<InterfaceClass .*"),
+    ("py:.*", r".*<InterfaceClass .*"),
     ("py:.*", r"twisted_net\.(.*\.)?_\w+"),
     ("py:.*", rf"({'|'.join(sorted(name for name in dir(builtins) if name.isidentifier()))})([.[].*)?"),
 ]

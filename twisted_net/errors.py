@@ -118,7 +118,7 @@ class ClosedError(NetError):
 
 
 class EndError(NetError, EOFError):
-    """The peer ended before a read was complete; what had arrived is in :attr:`~NetError.partial`."""
+    """The peer ended before a read was complete; what had arrived is in its ``partial``."""
 
     code = "ERR_STREAM_PREMATURE_CLOSE"
     fault = "peer"

@@ -62,7 +62,7 @@ class Server(Emitter):
     :param keepAlive: each socket sends keep-alive probes, the first after ``keepAliveInitialDelay`` milliseconds of
         silence.
     :param highWaterMark: for each socket, bytes.
-    :param timeoutStep: for each socket, milliseconds (see :class:`Socket`).
+    :param timeoutStep: for each socket, milliseconds (see :class:`~twisted_net.net.socket.Socket`).
     :param limits: a :class:`~twisted_net.wire.limits.Limits`: who may enter, how fast, for how long.
     :param maxConnections: more are refused; None is no limit (LUV-11).
     :param reactor: a Twisted reactor; None takes the one that is installed.

@@ -48,7 +48,7 @@ def setKeepAlive(transport: Any, on: bool, initialDelay: float = 0.0) -> None:
     Let the kernel ask a silent peer whether it is still there, and end the connection when no answer comes (tcp(7)).
 
     :param initialDelay: seconds of silence before the first question, rounded up to whole ones; 0 leaves it as it is.
-    :raises OptionError: a delay that is negative, or longer than :data:`LONGEST_KEEPALIVE_DELAY`.
+    :raises OptionError: a delay that is negative, or longer than ``LONGEST_KEEPALIVE_DELAY``.
     :raises NetError: the kernel refuses.
     """
     delay = _keepAliveDelay(initialDelay)
