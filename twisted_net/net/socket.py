@@ -348,8 +348,9 @@ class Socket(Emitter):
         self.emit("finish")
 
     def drained(self) -> None:
-        """The engine's news: nothing is unsent any more."""
-        self.emit("drain")
+        """The engine's news: nothing is unsent any more.  Whoever has ended has nothing to write: no 'drain' (Node)."""
+        if self.protocol is not None and self.protocol.state.canWrite:
+            self.emit("drain")
 
     def connectionClosed(self, error: Exception | None, reason: Failure) -> None:
         """The engine's news: the connection is gone."""
