@@ -6,6 +6,7 @@ the launcher that they talk to. All of them wait; :func:`apart` lets the reactor
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import random
@@ -89,9 +90,11 @@ class Stranger:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self.end()
+        self._process.kill()
+        self._process.wait(PATIENCE)
+        for stream in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(BrokenPipeError):  # what it has not taken of its input
+                stream.close()
 
     def says(self, pattern: str, stream: IO[bytes] | None = None) -> re.Match[str]:
         """The next line of its stdout (or of *stream*) that has *pattern*."""
@@ -100,13 +103,10 @@ class Stranger:
             seen.append(line.decode())
             if match := re.search(pattern, seen[-1]):
                 return match
-        raise AssertionError(f"no line with {pattern!r}: {seen}; stderr: {self.end()[2]!r}")
+        raise AssertionError(f"no line with {pattern!r}: {seen}; stderr: {self.stderr.read()!r}")
 
     def end(self, given: bytes = b"") -> tuple[int, bytes, bytes]:
         """Give it the last of its input and wait until it has ended: exit status, rest of stdout, rest of stderr."""
-        streams = (self.stdin, self.stdout, self.stderr)
-        if all(stream.closed for stream in streams):
-            return self._process.returncode, b"", b""
         out, err = self._process.communicate(given, timeout=PATIENCE)
         return self._process.returncode, out, err
 
