@@ -33,6 +33,26 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 python_use_unqualified_type_names = True
 
+# Examples that need a reactor call ``run(main)``: what twisted.internet.task.react does, without ending the process.
+doctest_global_setup = """
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+def run(main):
+    if not reactor.running:
+        reactor.startRunning(installSignalHandlers=False)
+    ended = []
+    example = Deferred.fromCoroutine(main())
+    example.addTimeout(20, reactor)
+    example.addBoth(ended.append)
+    while not ended:
+        reactor.iterate(0.1)
+    if ended[0] is not None:
+        ended[0].raiseException()
+    left = [call for call in reactor.getDelayedCalls() if call.active()]
+    assert not left, f"the example leaves {left} behind"
+"""
+
 # Every reference must lead somewhere, except to what others document (an inventory of theirs would have to be fetched),
 # to interfaces of zope's where autodoc takes them for values, and to private names in signatures.
 _foreign = {"twisted", "zope", "OpenSSL", *sys.stdlib_module_names}
