@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted_net.address import Address, isIP, isIPv4, isIPv6
+from twisted_net.errors import NetError
 from twisted_net.net.arguments import Listener
 from twisted_net.net.server import Server
 from twisted_net.net.service import ServerService
@@ -28,6 +29,7 @@ __all__ = [
     "Address",
     "Backoff",
     "Limits",
+    "NetError",
     "Server",
     "ServerService",
     "Socket",
