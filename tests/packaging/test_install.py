@@ -128,6 +128,7 @@ def test_sdist(built: Path) -> None:
         "LICENSE",
         "README.md",
         "docs/conf.py",
+        *(f"docs/examples/{path.name}" for path in (ROOT / "docs" / "examples").glob("*.py")),
         "pyproject.toml",
         "ruff.toml",
         "setup.cfg",

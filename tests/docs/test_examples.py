@@ -1,0 +1,207 @@
+"""The examples of the manual, each a program of its own, on the reactor that this run is for: what they print."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from launched import Running
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+# Runs a program on the reactor that is named first.
+START = """
+import runpy, sys
+name, *sys.argv = sys.argv[1:]
+if name == "asyncio":
+    from twisted.internet import asyncioreactor
+    asyncioreactor.install()
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+# Twisted keeps a spare descriptor on /dev/null and leaves it to the end of the process.
+PYTHON = (sys.executable, "-u", "-W", "error", "-W", "ignore:unclosed file:ResourceWarning", "-c", START)
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    """Starts an example; whatever still runs after the test is killed, and all are reaped."""
+    reactor = request.config.getoption("reactor")
+    with ExitStack() as programs:
+
+        def start(name: str, *arguments: str) -> Running:
+            path = str(EXAMPLES / f"{name}.py")
+            return programs.enter_context(Running(PYTHON, reactor, path, *arguments, folder=tmp_path))
+
+        yield start
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a server is told to listen: on any free port, or on a path."""
+    return "127.0.0.1:0" if request.param == "tcp" else str(tmp_path / "echo.sock")
+
+
+def printed(program: Running) -> list[str]:
+    """Everything that a program has printed, once it has ended by itself: with success, and with nothing to say on
+    stderr."""
+    ended = program.end()
+    assert (ended.code, ended.err) == (0, "")
+    return program.lines
+
+
+def terminated(program: Running) -> list[str]:
+    """The same, of a program that has to be told to end."""
+    program.signal(signal.SIGTERM)
+    return printed(program)
+
+
+def test_luvitEcho(place: str, start: Start, tmp_path: Path) -> None:
+    server = start("luvit_echo_server", place)
+    where = server.wait("listening on (.*)")[1]
+    client = printed(start("luvit_echo_client", where))
+    assert client == ["client connected", r"on_data b'world!\r\n'", "client disconnected"]
+    server.wait("client disconnected")
+    assert terminated(server) == ["server bound", f"listening on {where}", "server connected", "client disconnected"]
+    assert not (tmp_path / "echo.sock").exists()
+    code = "ECONNREFUSED" if place == "127.0.0.1:0" else "ENOENT"
+    assert printed(start("luvit_echo_client", where)) == [f"error {code}"]
+
+
+def occupied(place: str) -> tuple[socket.socket, str]:
+    """Somebody else who listens there, and the address."""
+    family = socket.AF_UNIX if place.startswith("/") else socket.AF_INET
+    other = socket.socket(family)
+    other.bind(place if family == socket.AF_UNIX else ("127.0.0.1", 0))
+    other.listen()
+    name = other.getsockname()
+    return other, name if family == socket.AF_UNIX else f"127.0.0.1:{name[1]}"
+
+
+def test_luvitRetry(place: str, start: Start) -> None:
+    other, where = occupied(place)
+    with other:
+        program = start("luvit_retry", where, "timer", "20")
+        program.wait("retrying")
+        program.wait("retrying")
+    lines = printed(program)
+    assert lines == ["Address in use, retrying..."] * (len(lines) - 1) + ["server bound"]
+
+
+def test_luvitRetryBuiltIn(place: str, start: Start) -> None:
+    other, where = occupied(place)
+    with other:
+        program = start("luvit_retry", where, "backoff", "125")
+        program.wait("attempt 2")
+    lines = printed(program)
+    waits = [0.125 * 2**attempt for attempt in range(len(lines) - 1)]
+    attempts = [f"attempt {count}: EADDRINUSE, again in {wait:g} s" for count, wait in enumerate(waits, 1)]
+    assert lines == [*attempts, "server bound"]
+
+
+def test_mongoosePair(start: Start) -> None:
+    assert printed(start("mongoose_pair", "0")) == [
+        "Started to listen",
+        "New incoming conenction",
+        "Client connected",
+        "New data received Hello",
+        "Data sent back",
+        "Client received new data Hello",
+        "Client socket is closed",
+    ]
+
+
+def test_evo(place: str, start: Start) -> None:
+    server = start("evo_server", place)
+    where = server.wait("listening on (.*)")[1]
+    ana = start("evo_client", where, "ana")
+    ana.wait("welcome")
+    cleo = start("evo_client", where, "cleo")
+    cleo.wait("welcome")
+    ben = printed(start("evo_client", where, "ben", "hello all", "close cleo", "close nobody", "x" * 3000))
+    assert ben == ["welcome, ben", "the server has ended"]
+    assert printed(cleo) == ["welcome, cleo", "ben: hello all", "the server has ended"]
+    ana.wait("xxx")
+    server.wait("ben has left")
+    said = terminated(server)
+    assert printed(ana) == [
+        "welcome, ana",
+        "ben: hello all",
+        f"ben: {'x' * 3000}",
+        "the server closes",
+        "the server has ended",
+    ]
+    # All that ben said came at once, before the server had looked at his name.
+    assert said == [
+        f"listening on {where}",
+        "ana is here, one of 1",
+        "cleo is here, one of 2",
+        "somebody is paused: readRate",
+        "ben is here, one of 3",
+        "ben says 9 characters to 2",
+        "ben closes cleo",
+        "cleo has left in good order",
+        "ben says 3000 characters to 1",
+        "ben has left in good order",
+        "ana has left in good order",
+        "closed",
+    ]
+
+
+def test_evoIdleTimeout(place: str, start: Start) -> None:
+    server = start("evo_server", place, "1")
+    where = server.wait("listening on (.*)")[1]
+    assert printed(start("evo_client", where, "ana")) == ["welcome, ana", "the server has ended"]
+    server.wait("has left")
+    assert terminated(server) == [
+        f"listening on {where}",
+        "ana is here, one of 1",
+        "ana is closed: idleTimeout",
+        "ana has left after an error",
+        "closed",
+    ]
+
+
+def test_evoWithoutEachOther(place: str, start: Start) -> None:
+    other, where = occupied(place)
+    with other:
+        (line,) = printed(start("evo_server", where))
+    assert line.startswith("cannot listen: ")
+    assert line.endswith("[EADDRINUSE]")
+    (line,) = printed(start("evo_client", where, "ana"))  # nobody listens there any more
+    assert line.startswith("error: ")
+    assert line.endswith("[ECONNREFUSED]")
+    Path(place).unlink(missing_ok=True)
+
+
+def test_wirePair(place: str, start: Start) -> None:
+    lines = printed(start("wire_pair", place))
+    # Two ends in one program: which of them is told first is the kernel's affair.
+    assert [line for line in lines if line.startswith("server: ")] == [
+        "server: connected",
+        "server: received b'hello'",
+        "server: the peer has ended",
+        "server: our end is sent",
+        "server: closed in good order",
+    ]
+    assert [line for line in lines if line.startswith("client: ")] == [
+        "client: connected",
+        "client: received b'hello'",
+        "client: our end is sent",
+        "client: the peer has ended",
+        "client: closed in good order",
+    ]
+    assert [line for line in lines if ": " not in line] == ["listening", "the client is connected", "stopped"]
+
+
+def test_everyExampleIsShown() -> None:
+    page = (EXAMPLES / "index.rst").read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f".. literalinclude:: {path.name}\n" in page
