@@ -47,7 +47,7 @@ def createServer(
 ) -> Server:
     """Make a server: ``createServer([options], [listener])``; *listener* is added for 'connection'.
 
-    The options are those of :class:`Server`, in a mapping or as keywords (LUV-32, MON-2).
+    The options are those of :class:`~twisted_net.net.server.Server`, in a mapping or as keywords (LUV-32, MON-2).
     """
     return Server(options, listener, **keywords)
 
@@ -56,7 +56,8 @@ def connect(*args: Any, reactor: Any = None, allowHalfOpen: bool = False, **keyw
     """Make a socket and connect it: ``connect(port, [host], [listener])``, ``connect(path, [listener])``,
     ``connect(options, [listener])``.
 
-    The options are those of :class:`Socket` and of :meth:`Socket.connect` (LUV-31, MON-1).
+    The options are those of :class:`~twisted_net.net.socket.Socket` and of its
+    :meth:`~twisted_net.net.socket.Socket.connect` (LUV-31, MON-1).
     """
     mine: dict[str, Any] = {
         name: keywords.pop(name) for name in ("type", "highWaterMark", "timeoutStep") if name in keywords
