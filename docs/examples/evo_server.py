@@ -4,7 +4,7 @@
 otherwise. It serves until it is interrupted.
 
 A client, such as ``evo_client.py``, sends lines: first its name, then what it has to say, which goes to all others;
-``close NAME`` closes one of them. Each may send 10,000 bytes a second, 1,000 of them at once.
+``close NAME`` closes one of them. Each may send 10,000 bytes a second, 1,000 of them at once; a line has 4,000 at most.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from twisted_net import net
+from twisted_net import NetError, net
 from twisted_net.address import Address
 from twisted_net.sansio.buffer import ReadBuffer
 
 WORK = 0.01
 """Seconds that each line takes to be dealt with; meanwhile its sender is paused."""
+
+LONGEST = 4_000
+"""Bytes of a line; who sends a longer one is closed."""
 
 
 class Room:
@@ -40,7 +43,7 @@ class Room:
         return self.names.get(client, "somebody") if isinstance(client, net.Socket) else str(client)
 
     def connected(self, client: net.Socket) -> None:
-        inbox = ReadBuffer(65_536)
+        inbox = ReadBuffer(LONGEST)
 
         # "Call self:Pause(client) and self:Resume(client) in any of the relevant event handler callbacks": no byte of
         # this client is read while there is work to do for it, and the kernel makes it wait.
@@ -51,12 +54,22 @@ class Room:
             self.reactor.callLater(WORK, work)
 
         def work() -> None:
-            line = inbox.takeLine()
+            if client not in self.server.clients:
+                return  # it was closed meanwhile
+            try:
+                line = inbox.takeLine(LONGEST)
+            except NetError as error:
+                client.destroy(error)
+                return
             if line is None:
                 self.server.resumeClient(client)
             else:
-                self.heard(client, line.decode())
+                self.heard(client, line.decode(errors="replace"))
                 self.reactor.callLater(WORK, work)
+
+        @client.on("error")
+        def failed(error: NetError) -> None:
+            print(f"{self.name(client)}: {error.code}")
 
         @client.on("close")
         def left(hadError: bool) -> None:

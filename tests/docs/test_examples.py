@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from launched import Running
+from launched import Running, connect, talk
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -164,7 +164,36 @@ def test_evoIdleTimeout(place: str, start: Start) -> None:
         f"listening on {where}",
         "ana is here, one of 1",
         "ana is closed: idleTimeout",
+        "ana: ETIMEDOUT",
         "ana has left after an error",
+        "closed",
+    ]
+
+
+def test_evoAndStrangers(place: str, start: Start) -> None:
+    server = start("evo_server", place)
+    where = server.wait("listening on (.*)")[1]
+    assert talk(where, b"\xff\nnobody hears\n") == "welcome, \ufffd\n".encode()
+    server.wait("has left")
+    with connect(where) as peer:
+        peer.sendall(b"x" * 5000)
+        server.wait("is paused")
+        server.wait("has left")
+    # What somebody who is closed had sent before is not looked at any more.
+    with connect(where) as peer:
+        peer.sendall(b"ben\nclose ben\nnobody hears\n")
+        server.wait("ben has left")
+    assert terminated(server) == [
+        f"listening on {where}",
+        "\ufffd is here, one of 1",
+        "\ufffd says 12 characters to 0",
+        "\ufffd has left in good order",
+        "somebody is paused: readRate",
+        "somebody: ERR_LIMIT",
+        "somebody has left after an error",
+        "ben is here, one of 1",
+        "ben closes ben",
+        "ben has left in good order",
         "closed",
     ]
 
