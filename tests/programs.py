@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "programs"
@@ -12,6 +14,17 @@ FOLDER = Path(__file__).parent / "programs"
 def command(name: str, *arguments: str) -> list[str]:
     """The command line of ``tests/programs/NAME.py``."""
     return [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
+
+
+def until(condition: Callable[[], bool], patience: float = 60.0) -> None:
+    """Wait for what another program does without telling, such as closing a descriptor.
+
+    :param patience: seconds after which it counts as not done.
+    """
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.01)
 
 
 def environment() -> dict[str, str]:

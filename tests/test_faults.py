@@ -13,15 +13,14 @@ import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
-from programs import command, environment
+from programs import command, environment, until
 
 PATIENCE = 60.0
 """Seconds that anything here may take on a busy machine; nothing waits for them to pass."""
@@ -80,13 +79,6 @@ class Server:
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what the program does without telling, such as closing a descriptor."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
     def cpuSeconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -151,7 +143,7 @@ def test_peerKilled(request: pytest.FixtureRequest) -> None:
             client.kill()
             client.wait(PATIENCE)
         server.serves()
-        server.until(lambda: server.descriptors() <= before)
+        until(lambda: server.descriptors() <= before)
 
 
 def test_resetInTheMiddleOfAWrite(request: pytest.FixtureRequest) -> None:
@@ -254,6 +246,6 @@ def test_outOfDescriptors(request: pytest.FixtureRequest) -> None:
         assert server.cpuSeconds() - before < 0.5, "it spins"
         for client in clients:
             client.close()
-        server.until(lambda: server.descriptors() < 30)
+        until(lambda: server.descriptors() < 30)
         server.serves()
     assert sum("refused" in line for line in server.errors) < 30
