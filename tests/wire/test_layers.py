@@ -177,6 +177,29 @@ async def test_isClosing(kind: Kind) -> None:
         assert layers.isClosing(client.transport)
 
 
+@pytest.mark.tls
+@pytest_twisted.ensureDeferred
+async def test_isNotified() -> None:
+    async with pair("tls") as (client, server):
+        assert not layers.isNotified(server.transport)
+        layers.endWriting(client.transport)
+        assert not layers.isNotified(client.transport), "that was ours"
+        transport = server.transport
+        heard: list[bool] = []
+        lost = server.connectionLost
+
+        def asked(reason: Failure | None = None) -> None:
+            heard.append(layers.isNotified(transport))
+            lost(reason)
+
+        server.connectionLost = asked  # type: ignore[method-assign]
+        await client.happened("lost")
+        assert heard == [True]
+        assert not layers.isNotified(transport), "it has forgotten"
+    async with pair("tcp") as (client, server):
+        assert not layers.isNotified(server.transport)
+
+
 @pytest_twisted.ensureDeferred
 async def test_isReset() -> None:
     async with pair("tcp") as (client, server):

@@ -523,6 +523,24 @@ async def test_tlsCutOffWithoutCloseNotify() -> None:
 
 
 @pytest.mark.tls
+@pytest.mark.parametrize("kind", ["tls", "tlsUnderPolicies"])
+@pytest_twisted.ensureDeferred
+async def test_tlsPeerThatDoesNotWaitForOurGoodbye(kind: Kind) -> None:
+    """It says its own and closes, as curl does: our answer meets a closed socket, and RST comes back."""
+    async with line(kind) as (ours, user, peer):
+        ours.write(b"answer")
+        await peer.until(lambda: peer.received == b"answer")
+        peer.answers = False
+        peer.write(b"thanks")
+        peer.goodbye()
+        peer.transport.loseConnection()
+        await user.happened("closed")
+        assert user.received == b"thanks"
+        assert user.events[-2:] == ["readEnded", "closed"]
+        assert user.error is None
+
+
+@pytest.mark.tls
 @pytest_twisted.ensureDeferred
 async def test_afterOurCloseItDoesNotMatterHowThePeerGoes() -> None:
     async with line("tls") as (ours, user, peer):

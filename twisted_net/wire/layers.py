@@ -46,6 +46,7 @@ __all__ = [
     "endWriting",
     "endWritingNow",
     "isClosing",
+    "isNotified",
     "isReset",
     "isTls",
     "nudge",
@@ -126,6 +127,21 @@ def isClosing(transport: Any) -> bool:
     """Say whether TLS under ``transport`` is closing or closed, and drops what is written from now on."""
     tls = _tlsOf(transport)
     return bool(below(transport).disconnecting or (tls is not None and tls.disconnecting))
+
+
+def isNotified(transport: Any) -> bool:
+    """
+    Say whether the peer's close_notify has come: under TLS that is its end, however the socket goes (RFC 8446, 6.1).
+
+    TLS knows until its protocol's ``connectionLost`` has returned; after ``startTLS`` the connection forgets it before.
+    """
+    tls = _tlsOf(transport)
+    handle = None if tls is None else tls.getHandle()
+    if handle is None:
+        return False
+    from OpenSSL.SSL import RECEIVED_SHUTDOWN
+
+    return bool(handle.get_shutdown() & RECEIVED_SHUTDOWN)
 
 
 def isReset(transport: Any) -> bool:

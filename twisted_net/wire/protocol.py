@@ -337,6 +337,9 @@ class SocketProtocol:
     def connectionLost(self, reason: Failure) -> None:
         """The transport is gone; called by Twisted."""
         self._peer = self.getPeer()
+        if reason.type is ConnectionLost and layers.isNotified(self.transport):
+            # The peer has said goodbye and left; that its kernel answers our goodbye with RST tells nothing more.
+            reason = Failure(ConnectionDone())
         if self._held and reason.check(ConnectionDone) is not None and self.state is not State.DROPPED:
             # The user has not seen everything yet; the descriptor is closed, the story is not over.
             self._heldLoss = reason
