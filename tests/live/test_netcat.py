@@ -150,5 +150,8 @@ async def test_asServer() -> None:
         await patient(journal.happened("finish"))
         assert await apart(server.end) == (0, b"", greeting.encode())
         await patient(client.whenClosed())
-        assert journal.events == ["connect", "ready", "drain", "data", "finish", "end", "close"]
+        # netcat spoke without being asked: its line may be here before ours is gone.
+        assert "drain" in journal.events[2:4]
+        journal.events.remove("drain")
+        assert journal.events == ["connect", "ready", "data", "finish", "end", "close"]
         assert journal.args["close"] == [(False,)]
