@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import stat
 import struct
 import subprocess
@@ -16,13 +17,15 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from certificates import selfSigned
 from conditions import Elsewhere, KnowingNames, NameService, folderOfNobody, needsIPv6, noDescriptors, unprivileged
 from pairs import Side
 from twisted.internet.defer import Deferred, DeferredQueue, fail, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -438,6 +441,40 @@ async def test_aDescriptorAtABusyAddress() -> None:
 async def test_endpointText() -> None:
     async with listening(EndpointTarget("tcp:0:interface=127.0.0.1")) as (port, servers):
         await servers.meets(addressOf(port))
+
+
+@implementer(IProtocolNegotiationFactory)
+class Speaking(Servers):
+    """Knows one protocol to speak under TLS."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+
+@pytest.mark.tls
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pyOpenSSL would like other certificates of Twisted
+@pytest.mark.parametrize(("servers", "chosen"), [(Servers, None), (Speaking, "http/1.1")])
+@pytest_twisted.ensureDeferred
+async def test_tlsClientsThatOfferProtocols(tmp_path: Path, servers: type[Servers], chosen: str | None) -> None:
+    """curl and browsers do; a server that knows none has to take them all the same."""
+    from twisted.internet import reactor
+
+    signed = selfSigned()
+    (tmp_path / "both.pem").write_bytes(signed.certificate + signed.key)
+    text = f"ssl:0:interface=127.0.0.1:privateKey={tmp_path}/both.pem:certKey={tmp_path}/both.pem"
+    port = await listen(reactor, servers(), EndpointTarget(text))
+
+    def shake() -> str | None:
+        context = ssl.create_default_context(cadata=signed.certificate.decode())
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(addressOf(port), 10) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as client,
+        ):
+            return client.selected_alpn_protocol()
+
+    assert await deferToThread(shake) == chosen
+    await port.stopListening()
 
 
 @pytest_twisted.ensureDeferred

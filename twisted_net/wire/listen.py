@@ -25,7 +25,13 @@ from typing import Any, Final
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+    IStreamServerEndpoint,
+)
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -197,6 +203,7 @@ async def _start(reactor: Any, factory: IProtocolFactory, where: Any, backlog: i
         return port
     if isinstance(where, EndpointTarget):
         where = _endpoint(reactor, where)
+        _declineProtocols(where, factory)
     if IStreamServerEndpoint.providedBy(where):
         return await maybeDeferred(where.listen, factory)
     raise AddressError(
@@ -303,6 +310,21 @@ def _endpoint(reactor: Any, target: EndpointTarget) -> IStreamServerEndpoint:
             address=target,
         ) from error
     return endpoint
+
+
+def _declineProtocols(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+    """
+    Let TLS clients in that offer protocols (ALPN), though ``factory`` has none to choose from.
+
+    Most clients of HTTP offer some. A server without ALPN goes on as if they had not (RFC 7301, 3.2, leaves that to
+    it); Twisted 26.10 sends them away with an internal error.
+    """
+    options = getattr(endpoint, "_sslContextFactory", None)
+    if options is None or IProtocolNegotiationFactory(factory, None) is not None:
+        return
+    from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
+
+    options.getContext().set_alpn_select_callback(lambda connection, offered: NO_OVERLAPPING_PROTOCOLS)
 
 
 def _checkBacklog(backlog: object) -> int:
