@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, OptionError
-from twisted_net.net.arguments import Call, checkMark, checkMsecs, mergeOptions, readCall
+from twisted_net.net.arguments import Call, checkMark, checkMsecs, encode, mergeOptions, readCall, roundTimeout
 
 
 def listener() -> None:
@@ -186,3 +186,46 @@ def test_whateverIsGivenIsUnderstoodOrRefusedInWords(args: list[Any], keywords: 
     for read in (listening, connecting):
         with suppress(AddressError, OptionError):
             assert isinstance(read(*args, **keywords).where, TcpTarget | UnixTarget | EndpointTarget | int)
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "raw"),
+    [
+        (b"bytes", None, b"bytes"),
+        (bytearray(b"array"), None, b"array"),
+        (memoryview(b"view"), None, b"view"),
+        ("t\u00e4xt", None, b"t\xc3\xa4xt"),
+        ("t\u00e4xt", "latin-1", b"t\xe4xt"),
+        ("2c2C", "hex", b",,"),
+        ("LA==", "base64", b","),
+    ],
+)
+def test_encode(data: Any, encoding: str | None, raw: bytes) -> None:
+    assert encode(data, encoding) == raw
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "text"),
+    [
+        (5, None, "neither bytes nor text"),
+        ("x", "nonsense", "no encoding 'nonsense'"),
+        ("\u00e4", "ascii", "cannot be encoded as 'ascii'"),
+        ("xyz", "hex", "cannot be encoded as 'hex'"),
+        ("x", "base64", "cannot be encoded as 'base64'"),
+    ],
+)
+def test_encodeWhatCannotBe(data: Any, encoding: str | None, text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        encode(data, encoding)
+
+
+@given(st.floats(0, 1e9), st.integers(1, 5000))
+def test_roundTimeout(msecs: float, grain: int) -> None:
+    """Mongoose's rule: the nearest multiple, and at least one; 0 is off."""
+    rounded = roundTimeout(msecs, grain)
+    assert rounded % grain == 0
+    assert roundTimeout(msecs, None) == msecs
+    if msecs == 0:
+        assert rounded == 0
+    else:
+        assert rounded == grain or abs(rounded - msecs) <= grain / 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket as sockets
-import subprocess
 import weakref
 from collections.abc import Callable
 from io import BytesIO
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from logs import LoggedErrors
-from programs import command, environment
+from programs import finished
 from scenes import SOCKET_EVENTS, Journal, Scene, engine, heard, patient, played, turn, until
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IConsumer, IPullProducer, IPushProducer
@@ -1141,116 +1140,6 @@ async def test_halfOpen(scene: Scene) -> None:
     assert heard.events == ["end", "finish", "close"]
 
 
-# pipe
-
-
-@played()
-async def test_pipeEchoesAnyAmount(scene: Scene) -> None:
-    server = await scene.server(echo)
-    client = scene.client(server)
-    heard = Journal(client)
-    blob = os.urandom(MiB) * 20
-    client.end(blob)
-    await heard.happened("close")
-    assert heard.data == blob
-    assert heard.hadError == [False]
-
-
-@played()
-async def test_pipeForwardsWithPressureAndEnd(scene: Scene) -> None:
-    def forward(socket: Socket) -> None:
-        onward = scene.client(behind)
-        assert socket.pipe(onward) is onward
-        onward.pipe(socket)
-
-    behind = await scene.server()
-    front = await scene.server(forward)
-    client, middle = await scene.pair(front)
-    await until(lambda: behind.connections)
-    (last,) = behind.clients
-    client.write(bytes(PLENTY))
-    await until(lambda: engine(middle).pressure.owners == ("peer",))
-    await turn(50)
-    assert client.writableLength > PLENTY / 2, "the slow end is felt by the first one"
-    kept = Journal(last)
-    client.end()
-    await kept.happened("end")
-    assert kept.size == PLENTY
-    await client.whenClosed()
-
-
-@played()
-async def test_pipeIntoWhateverWrites(scene: Scene) -> None:
-    client, accepted = await scene.pair()
-    file = BytesIO()
-    assert accepted.pipe(file, end=False) is file
-    client.end("hello")
-    await accepted.whenClosed()
-    assert file.getvalue() == b"hello"
-
-
-@played()
-async def test_pipeWithoutEnd(scene: Scene) -> None:
-    one, accepted = await scene.pair()
-    other, sink = await scene.pair()
-    kept = Journal(sink)
-    accepted.pipe(other, end=False)
-    one.end("first")
-    await accepted.whenClosed()
-    assert other.listenerCount("drain") == other.listenerCount("close") == 0, "a pipe takes itself away"
-    other.end(", second")
-    await kept.happened("close")
-    assert kept.data == b"first, second"
-
-
-@played()
-async def test_pipeIntoWhatCloses(scene: Scene) -> None:
-    one, accepted = await scene.pair()
-    other, _ = await scene.pair()
-    accepted.pipe(other)
-    one.write(bytes(PLENTY))
-    await until(lambda: engine(accepted).pressure.owners == ("peer",))
-    other.destroy()
-    await other.whenClosed()
-    assert not accepted.listenerCount("data")
-    assert "peer" not in engine(accepted).pressure.owners, "no longer held by the one that has gone"
-    kept = Journal(accepted)
-    one.end()
-    await kept.happened("close")
-    assert 0 < kept.size < PLENTY
-
-
-@played()
-async def test_pipeInASecondLife(scene: Scene) -> None:
-    server = await scene.server(lambda socket: socket.on("data", ignore).end(bytes(PLENTY)))
-    client = scene.keep(Socket(allowHalfOpen=True))
-    for _ in range(2):
-        client.connect(scene.where(server))
-        await client.whenConnected()
-        client.pipe(client)
-        await client.whenClosed()
-        assert client.bytesRead == PLENTY
-        assert client.eventNames() == []
-
-
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_pipeHoldsLittleMemory(kind: str, tmp_path: Path) -> None:
-    """20 MB echoed to a slow reader, in a process of its own: what it holds at most grows by less than 8 MiB."""
-    done = _run("echoed", kind, tmp_path)
-    size, grown = map(int, done.stdout.split())
-    assert size == 20_000_000
-    assert grown < 8 * 1024, f"{grown} KiB"
-
-
-def _run(program: str, kind: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    arguments = [str(folder / "s")] if kind == "unix" else []
-    done = subprocess.run(
-        command(program, *arguments), env=environment(), capture_output=True, text=True, timeout=240, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done
-
-
 # Producers and consumers
 
 
@@ -1625,7 +1514,7 @@ async def test_nobodyHoldsAClosedSocket(scene: Scene) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_nothingIsLeftOfFiveThousandConnections(kind: str, tmp_path: Path) -> None:
-    assert _run("many", kind, tmp_path).stdout == "0 0 {} 5000\n"
+    assert finished("many", kind, tmp_path) == "0 0 {} 5000\n"
 
 
 def test_theFrontDoor() -> None:

@@ -1,4 +1,4 @@
-"""The manuals' ways to call ``listen`` and ``connect``, read in one place.
+"""What the manuals let a caller hand over, read in one place: above all the ways to call ``listen`` and ``connect``.
 
 All of these mean something, and the two manuals mix them freely::
 
@@ -13,8 +13,9 @@ path is read as an address (``127.0.0.1:8124``, ``unix:@name``) or as a Twisted 
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping
-from math import inf
+from math import floor, inf
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -23,6 +24,9 @@ from twisted_net.address import Target, TcpTarget, UdpTarget, UnixTarget, checkP
 from twisted_net.errors import AddressError, OptionError
 
 Listener = Callable[..., object]
+Data = bytes | bytearray | memoryview | str
+"""What may be written."""
+
 _E = TypeVar("_E")
 
 _PLACE: Final = frozenset({"port", "host", "hostname", "path", "fd", "endpoint", "mode"})
@@ -179,3 +183,40 @@ def _path(verb: str, value: Any, mode: int | None) -> Target:
             return UnixTarget(target.path, mode)
         return target
     return UnixTarget(value, mode)
+
+
+def encode(data: Data, encoding: str | None) -> bytes:
+    """The bytes of what was given to ``write``: a text in *encoding*, by default UTF-8.
+
+    :raises OptionError: it is neither bytes nor text, there is no such encoding, or the text does not fit it.
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        try:
+            if encoding == "hex":
+                return bytes.fromhex(data)
+            if encoding == "base64":
+                return b64decode(data, validate=True)
+            return data.encode(encoding or "utf-8")
+        except LookupError:
+            raise OptionError(
+                f"write: there is no encoding {encoding!r}; use utf-8, latin-1, ascii, utf-16-le, hex, base64"
+            ) from None
+        except ValueError as error:
+            raise OptionError(f"write: the text cannot be encoded as {encoding or 'utf-8'!r}: {error}") from None
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    raise OptionError(f"write: {data!r} is neither bytes nor text; encode it first")
+
+
+def roundTimeout(msecs: object, grain: float | None) -> float:
+    """The milliseconds of ``setTimeout``: exact, or the nearest multiple of *grain* and at least one; 0 stays 0.
+
+    :raises OptionError: it is no finite number, or negative.
+    """
+    exact = checkMsecs("setTimeout", msecs)
+    if not grain or not exact:
+        return exact
+    # Mongoose: "1000ms is the minimum supported and any number given will be rounded to the nearest multiple of 1000."
+    return max(1, floor(exact / grain + 0.5)) * grain

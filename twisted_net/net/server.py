@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Address
 from twisted_net.errors import NetError, OptionError
-from twisted_net.net.arguments import Call, Listener, checkMark, checkMsecs, mergeOptions, readCall
-from twisted_net.net.socket import Data, Socket, globalReactor
+from twisted_net.net.arguments import Call, Data, Listener, checkMark, checkMsecs, mergeOptions, readCall
+from twisted_net.net.socket import Socket, globalReactor
 from twisted_net.sansio.backoff import Backoff
 from twisted_net.sansio.emitter import Emitter
 from twisted_net.wire.factory import SocketFactory

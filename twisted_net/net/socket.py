@@ -11,9 +11,7 @@ ends it.  Per segment nothing is asked.
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Callable, Mapping
-from math import floor
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from twisted.internet.defer import Deferred
@@ -34,7 +32,18 @@ from zope.interface import implementer
 from twisted_net.address import Address, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, ClosedError, NetError, OptionError, TimedOutError, WriteError
 from twisted_net.interfaces import IConnectionUser
-from twisted_net.net.arguments import Call, Listener, checkMark, checkMsecs, mergeOptions, readCall
+from twisted_net.net.arguments import (
+    Call,
+    Data,
+    Listener,
+    checkMark,
+    checkMsecs,
+    encode,
+    mergeOptions,
+    readCall,
+    roundTimeout,
+)
+from twisted_net.net.pipe import Pipe
 from twisted_net.sansio.emitter import Emitter
 from twisted_net.sansio.lifecycle import Input, ReadyState, State, step
 from twisted_net.wire.adopt import adoptConnection
@@ -42,13 +51,11 @@ from twisted_net.wire.dial import dial
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import SocketProtocol
-from twisted_net.wire.relay import Relay
 
 if TYPE_CHECKING:
     from twisted_net.net.server import Server
 
 SocketType = Literal["tcp4", "tcp6", "unix"]
-Data = bytes | bytearray | memoryview | str
 
 _SOCKET_OPTIONS: Final[Mapping[str, Any]] = {
     "fd": None,
@@ -435,7 +442,7 @@ class Socket(Emitter):
         lasts until one of the two has closed.
         """
         if not self.destroyed:
-            _Pipe(self, self._begin(), destination, end)
+            Pipe(self, self._begin(), destination, end)
         return destination
 
     # -- writing
@@ -460,7 +467,7 @@ class Socket(Emitter):
             return self._write(data)
         if callable(encoding):
             encoding, callback = None, encoding
-        raw = _encode(data, encoding)
+        raw = encode(data, encoding)
         error = self._writeError()
         if error is not None:
             self._refuse(error, callback)
@@ -666,7 +673,7 @@ class Socket(Emitter):
 
         :raises OptionError: *msecs* is no finite number, or negative.
         """
-        self.timeout = _roundTimeout(msecs, self._step)
+        self.timeout = roundTimeout(msecs, self._step)
         if callback is not None:
             if self.timeout:
                 self.once("timeout", callback)
@@ -851,32 +858,6 @@ class Socket(Emitter):
         )
 
 
-class _Pipe:
-    """What `Socket.pipe` has set up between two; it takes itself away when one of them closes."""
-
-    __slots__ = ("_heard", "_relay")
-
-    def __init__(self, source: Socket, protocol: SocketProtocol, destination: Any, end: bool) -> None:
-        self._relay = Relay(protocol, destination.write)
-        self._heard: list[tuple[Any, str, Callable[..., object]]] = [
-            (source, "data", self._relay.receive),
-            (source, "close", self._over),
-        ]
-        if end:
-            self._heard.append((source, "end", destination.end))
-        if hasattr(destination, "on"):
-            self._heard.append((destination, "drain", self._relay.drained))
-            if destination is not source:
-                self._heard.append((destination, "close", self._over))
-        for emitter, event, listener in self._heard:
-            emitter.on(event, listener)
-
-    def _over(self, *args: object) -> None:
-        for emitter, event, listener in self._heard:
-            emitter.off(event, listener)
-        self._relay.drained()
-
-
 @implementer(IProtocolFactory)
 class _Once:
     """The factory of exactly one connection."""
@@ -896,32 +877,3 @@ class _Once:
         """The protocol, the first time; nobody wants a second connection, or one that was destroyed meanwhile."""
         protocol, self._protocol = self._protocol, None
         return None if protocol is None or protocol.state in (State.DROPPED, State.CLOSED) else protocol
-
-
-def _encode(data: Data, encoding: str | None) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    if isinstance(data, str):
-        try:
-            if encoding == "hex":
-                return bytes.fromhex(data)
-            if encoding == "base64":
-                return b64decode(data, validate=True)
-            return data.encode(encoding or "utf-8")
-        except LookupError:
-            raise OptionError(
-                f"write: there is no encoding {encoding!r}; use utf-8, latin-1, ascii, utf-16-le, hex, base64"
-            ) from None
-        except ValueError as error:
-            raise OptionError(f"write: the text cannot be encoded as {encoding or 'utf-8'!r}: {error}") from None
-    if isinstance(data, (bytearray, memoryview)):
-        return bytes(data)
-    raise OptionError(f"write: {data!r} is neither bytes nor text; encode it first")
-
-
-def _roundTimeout(msecs: object, grain: float | None) -> float:
-    exact = checkMsecs("setTimeout", msecs)
-    if not grain or not exact:
-        return exact
-    # Mongoose: "1000ms is the minimum supported and any number given will be rounded to the nearest multiple of 1000."
-    return max(1, floor(exact / grain + 0.5)) * grain
