@@ -70,14 +70,14 @@ def ask(*words: str, given: bytes = b"", status: int = 0) -> bytes:
 class Stranger:
     """A program that runs; as a context manager it is killed at the end if it still does."""
 
-    def __init__(self, *words: str, folder: Path | None = None) -> None:
+    def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=folder,
             env=environment(),
+            bufsize=0,  # communicate() knows nothing of what a buffer holds
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
