@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -31,6 +32,11 @@ SETTLING_TURN = 0.01
 # A test machine may be busy: how long one example took says nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell's `&` and nohup have everything they start ignore SIGINT, and children inherit that: what a test sends to the
+# programs that it started would not arrive.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REPORT = pytest.StashKey[pytest.TestReport]()
 
