@@ -333,8 +333,8 @@ async def test_aLocalPortOfAConnectionThatHasJustEnded() -> None:
                 side = await Race(Elsewhere(), Clients(), [ip(second.getsockname())], localAddress=local).run()
             except NetError as error:
                 # The kernel may have given that port to another program meanwhile; hardly five times in a row.
-                assert error.code == "EADDRINUSE"
-                assert chance < 4
+                if error.code != "EADDRINUSE" or chance == 4:
+                    raise
             else:
                 assert side.transport.getHost().port == local[1]
                 await goodbye(side)
