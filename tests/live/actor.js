@@ -16,6 +16,8 @@ const heard = [];
 const data = createHash('sha256');
 let bytes = 0;
 const played = new Set();
+// A socket that is paused keeps no process alive, and neither does its timeout.
+const alive = setInterval(() => {}, 1000);
 
 function note(name) {
   if (name !== 'data' || heard[heard.length - 1] !== 'data') heard.push(name);
@@ -41,6 +43,7 @@ function listen(socket, server) {
   socket.on('close', (hadError) => {
     note(`close ${hadError}`);
     play('close', socket, server);
+    clearInterval(alive);
     if (server) server.close();
   });
 }

@@ -43,7 +43,10 @@ SCENES: dict[str, tuple[Part | None, Part]] = {
         {"connection": [["end", "hello"]]},
         {"options": HALF_OPEN, "end": [["write", "late "], ["end", "answer"]]},
     ),
-    "the answer to an end is written in its listener": ({"end": [["flood", 3_000_000]]}, {"connect": [["end", "x"]]}),
+    "the answer to an end is written in its listener": (
+        {"end": [["flood", PLENTY]]},
+        {"connect": [["end", "x"], ["pause"], ["setTimeout", 50]], "timeout": [["resume"]]},
+    ),
     "the server destroys": ({"connection": [["destroy"]]}, {}),
     "the client destroys when ready": ({}, {"ready": [["destroy"]]}),
     "the client destroys at data": ({"connection": [["write", "hello"]]}, {"data": [["destroy"]]}),
