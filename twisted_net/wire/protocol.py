@@ -16,9 +16,9 @@ reported at once.  Nothing is held beyond ``holdLimit`` plus one segment: from t
 owner ``"full"``.  While bytes are held the clocks run on, also when the transport has gone: what is never fetched ends
 with the idle time.
 
-*Pauses* have owners (design law 8): ``user``, ``peer`` (a pipe's other end), ``rate``, ``full``, ``turn`` (a connection
-that waits to be admitted).  Reading stops when the set becomes non-empty and starts when it is empty again.  Only a TLS
-handshake goes on under a pause: without it nothing could be written either.
+*Pauses* have owners (design law 8): ``user``, ``peer`` (a pipe's other end), ``rate``, ``full``.  Reading stops when
+the set becomes non-empty and starts when it is empty again.  Only a TLS handshake goes on under a pause: without it
+nothing could be written either.
 
 *Ending.*  ``end()`` flushes, sends FIN and lets the peer go on.  ``close()`` flushes and ends both ways.  ``drop()``
 sends FIN without flushing; ``abort()`` sends RST.  The two bits of the lifecycle are the book that Twisted does not
