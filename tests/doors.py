@@ -22,16 +22,13 @@ from typing import Any, Literal
 import pytest_twisted
 from certificates import selfSigned
 from pairs import Side
+from turning import PATIENCE
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import ClientFactory
-from twisted.internet.task import deferLater
 
 Kind = Literal["tcp", "dual", "unix", "tls", "tlsOnUnix"]
 """``dual`` is one TCP port for IPv6 and IPv4; ``tls`` is ``listenSSL``, ``tlsOnUnix`` a TLSMemoryBIOFactory."""
-
-PATIENCE = 20.0
-"""Seconds after which a test that waits for something has failed."""
 
 
 class Port:
@@ -152,25 +149,6 @@ def patient(test: Callable[..., Coroutine[Any, Any, None]]) -> Any:
         await Deferred.fromCoroutine(test(**fixtures)).addTimeout(PATIENCE, reactor)
 
     return pytest_twisted.ensureDeferred(run)
-
-
-async def turns(count: int = 1) -> None:
-    """Let the reactor go round *count* times."""
-    from twisted.internet import reactor
-
-    for _ in range(count):
-        await deferLater(reactor, 0, lambda: None)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Let the reactor work until *condition* holds."""
-    from twisted.internet import reactor as globalReactor
-
-    reactor: Any = globalReactor
-    latest = reactor.seconds() + PATIENCE
-    while not condition():
-        assert reactor.seconds() < latest, "it has not come true"
-        await turns()
 
 
 class _Once(ClientFactory):

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 
 from certificates import selfSigned
 from pairs import Side
+from turning import turns
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ClientFactory
-from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -294,14 +294,6 @@ def _patient(waiters: list[Deferred[None]], text: str) -> Deferred[None]:
     waiter: Deferred[None] = Deferred()
     waiters.append(waiter)
     return waiter.addTimeout(PATIENCE, reactor, late)
-
-
-async def turns(count: int = 1) -> None:
-    """Let the reactor turn *count* times."""
-    from twisted.internet import reactor
-
-    for _ in range(count):
-        await deferLater(reactor, 0, lambda: None)
 
 
 def pattern(size: int) -> bytes:

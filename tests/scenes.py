@@ -26,6 +26,7 @@ from typing import Any, Literal
 import pytest
 import pytest_twisted
 from pairs import Side
+from turning import PATIENCE, until
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ClientFactory, ServerFactory
 
@@ -34,8 +35,6 @@ from twisted_net.sansio.emitter import Emitter
 from twisted_net.wire.protocol import SocketProtocol
 
 Kind = Literal["tcp", "unix"]
-PATIENCE = 20.0
-"""Seconds after which a test that waits for something has failed."""
 
 SOCKET_EVENTS = ("connect", "ready", "data", "end", "finish", "timeout", "drain", "error", "close", "lookup")
 SERVER_EVENTS = ("listening", "connection", "close", "error", "drop", "limit", "retry")
@@ -67,28 +66,6 @@ async def patient(waiting: Coroutine[Any, Any, Any] | Deferred[Any]) -> Any:
 
     done = waiting if isinstance(waiting, Deferred) else Deferred.fromCoroutine(waiting)
     return await done.addTimeout(PATIENCE, reactor)
-
-
-def turn(count: int = 1) -> Deferred[None]:
-    """Fires after *count* turns of the reactor: when what is due "on a later turn" has happened."""
-    from twisted.internet import reactor
-
-    done: Deferred[None] = Deferred()
-
-    def go(left: int) -> None:
-        if left:
-            reactor.callLater(0, go, left - 1)
-        else:
-            done.callback(None)
-
-    go(count)
-    return done
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Let the reactor work until *condition* holds."""
-    while not condition():
-        await turn()
 
 
 def heard(emitter: Emitter, event: str) -> Deferred[tuple[Any, ...]]:

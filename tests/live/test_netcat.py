@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from launched import Running, talk
-from scenes import Journal, patient, until
+from scenes import Journal, patient
 from strangers import Stranger, apart, ask, digest, ifIPv6, needs, patterned, service
+from turning import until
 
 from twisted_net import net
 

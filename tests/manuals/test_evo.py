@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from programs import environment
-from scenes import Journal, Scene, played, turn, until
+from scenes import Journal, Scene, played
+from turning import turns, until
 from twisted.internet.interfaces import IListeningPort, ITransport
 
 from twisted_net import net
@@ -89,7 +90,7 @@ async def test_rateLimits(scene: Scene) -> None:
     client.end()
     for _ in range(20):
         time.advance(0.5)
-        await turn(5)
+        await turns(5)
     await said.happened("close")
     assert said.data == blob, "no byte is dropped"
 
@@ -108,7 +109,7 @@ async def test_whoMayEnter(scene: Scene) -> None:
         for _ in range(4):
             scene.dial(server)
         while len(met.args.get("limit", ())) < 4 - admitted:
-            await turn()
+            await turns()
         assert server.connections == admitted
         names = {name for name, _, _ in met.args["limit"]}
         assert len(names) == 1
@@ -126,11 +127,11 @@ async def test_writeRates(scene: Scene) -> None:
         side, socket = await scene.stranger(server)
         socket.end(bytes(50_000))
         await met.happened("limit")
-        await turn(20)
+        await turns(20)
         assert len(side.received) < 50_000
         for _ in range(60):
             time.advance(0.1)
-            await turn(3)
+            await turns(3)
         await side.happened("readEnd")
         assert len(side.received) == 50_000
         assert met.args["limit"][0] == ("writeRate", socket, "paused")
@@ -146,7 +147,7 @@ async def test_allTogether(scene: Scene) -> None:
     for client, _ in pairs:
         client.end(bytes(1000))
     await until(lambda: sum(one.size for one in said) == 2000)
-    await turn(10)
+    await turns(10)
     assert sum("end" in one.events for one in said) < 2, "one of them owes"
     time.advance(2)
     for one in said:
@@ -189,7 +190,7 @@ async def test_nothingIsBufferedBeyondTheMark(scene: Scene) -> None:
     side, socket = await scene.stranger(server)
     side.transport.write(bytes(5_000_000))
     await until(lambda: socket.bytesRead >= 10_000)
-    await turn(50)
+    await turns(50)
     assert socket.bytesRead <= 10_000 + 64 * 1024, "at most the mark and one segment"
 
 
@@ -234,7 +235,7 @@ async def test_aClientPausesItself(scene: Scene) -> None:
     said = Journal(client)
     assert client.pause() is client
     accepted.write("kept")
-    await turn(20)
+    await turns(20)
     assert said.data == b""
     client.resume()
     await said.happened("data")

@@ -14,7 +14,8 @@ import pytest
 import pytest_twisted
 from certificates import selfSigned
 from logs import LoggedErrors
-from scenes import Journal, Scene, heard, patient, played, turn, until
+from scenes import Journal, Scene, heard, patient, played
+from turning import turns, until
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint, clientFromString, wrapClientTLS
 
 from twisted_net import net
@@ -67,7 +68,7 @@ async def test_closeKeepsWhoIsThere(scene: Scene) -> None:
     await said.happened("close")
     assert last.events == ["close"], "after the last connection has ended"
     server.close()
-    await turn(5)
+    await turns(5)
     assert (said.events, called) == (["close"], [1])
 
 
@@ -260,16 +261,16 @@ async def test_serverPause(scene: Scene) -> None:
     server.pause()
     for _ in range(2):
         await scene.dial(server).happened("made")
-    await turn(20)
+    await turns(20)
     time.advance(0.9)
-    await turn(20)
+    await turns(20)
     assert said.events == [], "they wait in the kernel's backlog"
     time.advance(0.1)
     await until(lambda: server.connections == 2)
     server.pause(60_000)
     await scene.dial(server).happened("made")
     await scene.dial(server).happened("made")
-    await turn(20)
+    await turns(20)
     assert server.connections == 2
     server.resume()
     await said.happened("drop")
@@ -300,7 +301,7 @@ async def test_theSurplusOfAPausedPort(scene: Scene) -> None:
         side.transport.write(b"x")
     time.advance(0.5)
     await until(lambda: welcomed)
-    await turn(20)
+    await turns(20)
     assert len(welcomed) == 1
     assert server.connections == 1
     late = scene.dial(server)
@@ -464,9 +465,9 @@ async def test_namesAndTimes(scene: Scene) -> None:
         slow = scene.keep(Socket(reactor=time))
         failed = Journal(slow, "connect", "error", "close")
         slow.connect(full.getsockname()[1], "127.0.0.1", connectTimeout=2.5)
-        await turn(5)
+        await turns(5)
         time.advance(2.4)
-        await turn(5)
+        await turns(5)
         assert failed.events == []
         time.advance(0.2)
         await failed.happened("close")
@@ -563,7 +564,7 @@ async def test_pauseAndResume(scene: Scene) -> None:
     said = Journal(socket)
     socket.pause()
     side.transport.write(bytes(PLENTY))
-    await turn(100)
+    await turns(100)
     assert said.data == b""
     assert socket.bytesRead == 0, "the kernel is not read either"
     socket.resume()
@@ -693,7 +694,7 @@ async def test_write(scene: Scene) -> None:
     socket.on("drain", lambda: order.append("drain"))
     assert socket.write(bytes(64 * 1024 - 1), lambda error: order.append(f"first {error}")) is True
     await until(lambda: order)
-    await turn(5)
+    await turns(5)
     assert order == ["first None"], "no 'drain' after a True"
     order.clear()
     assert socket.write(bytes(64 * 1024 - 1)) is True
@@ -747,7 +748,7 @@ async def test_allowHalfOpen(scene: Scene) -> None:
     said = Journal(socket)
     side.transport.loseWriteConnection()
     await said.happened("end")
-    await turn(20)
+    await turns(20)
     assert (socket.readable, socket.writable) == (False, True)
     socket.write("still writing")
     await side.happened("data")
@@ -816,7 +817,7 @@ async def test_bytesAreKeptWithoutAListener(scene: Scene) -> None:
     side, socket = await scene.stranger(server)
     side.transport.write(bytes(PLENTY))
     await until(lambda: socket.bytesRead >= socket.highWaterMark)
-    await turn(50)
+    await turns(50)
     assert socket.bytesRead < 4 * socket.highWaterMark, "then reading stops"
     said = Journal(socket)
     await said.until(lambda: said.size == PLENTY)
@@ -836,7 +837,7 @@ async def test_aResetIsNoticedAllTheSame(scene: Scene) -> None:
         side.transport.socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
         side.transport.abortConnection()
         await side.happened("lost")
-        await turn(5)
+        await turns(5)
         time.advance(1)
         await said.happened("close")
         assert (said.events, said.codes) == (["error", "close"], ["ECONNRESET"])

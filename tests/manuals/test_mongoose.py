@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from scenes import Journal, Scene, heard, played, turn, until
+from scenes import Journal, Scene, heard, played
+from turning import turns, until
 
 from twisted_net import net
 from twisted_net.net import Server, Socket
@@ -81,7 +82,7 @@ async def test_close(scene: Scene) -> None:
     said = Journal(client)
     called: list[str] = []
     server.close(lambda: called.append("closed"))
-    await turn(10)
+    await turns(10)
     client.write("kept")
     await said.happened("data")
     assert called == []
@@ -192,7 +193,7 @@ async def test_pauseAndResume(scene: Scene) -> None:
     said = Journal(accepted, "data")
     accepted.pause()
     client.write("kept")
-    await turn(20)
+    await turns(20)
     assert said.data == b""
     accepted.resume()
     await said.happened("data")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from programs import finished
-from scenes import Journal, Scene, engine, played, turn, until
+from scenes import Journal, Scene, engine, played
+from turning import turns, until
 
 from twisted_net.net import Socket
 
@@ -52,7 +53,7 @@ async def test_pipeForwardsWithPressureAndEnd(scene: Scene) -> None:
     (last,) = behind.clients
     client.write(bytes(PLENTY))
     await until(lambda: engine(middle).pressure.owners == ("peer",))
-    await turn(50)
+    await turns(50)
     assert client.writableLength > PLENTY / 2, "the slow end is felt by the first one"
     kept = Journal(last)
     client.end()

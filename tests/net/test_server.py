@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from logs import LoggedErrors
-from scenes import SERVER_EVENTS, Journal, Scene, engine, heard, patient, played, turn, until
+from scenes import SERVER_EVENTS, Journal, Scene, engine, heard, patient, played
+from turning import turns, until
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 
@@ -320,7 +321,7 @@ async def test_retryingIsCancelledBeforeItIsSaid(scene: Scene) -> None:
     await until(lambda: server._starting is not None)
     server.close()
     await said.happened("close")
-    await turn(3)
+    await turns(3)
     assert said.events == ["close"]
 
 
@@ -333,7 +334,7 @@ async def test_closedWhileStarting(scene: Scene) -> None:
     assert said.events == []
     late = server.whenListening()
     await said.happened("close")
-    await turn(5)
+    await turns(5)
     assert said.events == ["close"]
     for one in (waiting, late):
         with pytest.raises(NetError) as caught:
@@ -356,7 +357,7 @@ async def test_closingKeepsTheLiving(scene: Scene) -> None:
     assert server.close(lambda *args: called.append(args)) is server
     server.close(lambda *args: called.append(args)).close()
     where = server.address()
-    await turn(10)
+    await turns(10)
     late = scene.client(server)
     refused = Journal(late, "error", "close")
     await refused.happened("close")
@@ -412,7 +413,7 @@ async def test_drain(scene: Scene) -> None:
     side, socket = await scene.stranger(server)
     done = server.drain()
     time.advance(1000)
-    await turn(5)
+    await turns(5)
     assert not socket.destroyed
     assert not done.called
     socket.end()
@@ -446,18 +447,18 @@ async def test_pause(scene: Scene) -> None:
     sides = [scene.dial(server) for _ in range(5)]
     for side in sides:
         await side.happened("made")
-    await turn(20)
+    await turns(20)
     assert server.connections == 0
     time.advance(0.4)
-    await turn(20)
+    await turns(20)
     assert server.connections == 0
     time.advance(0.1)
     await until(lambda: server.connections == 5)
     server.pause()
     scene.dial(server)
-    await turn(20)
+    await turns(20)
     time.advance(0.9)
-    await turn(20)
+    await turns(20)
     assert server.connections == 5, "a second, unless said"
     assert server.resume() is server
     await until(lambda: server.connections == 6)
@@ -474,7 +475,7 @@ async def test_pausedAgainThenClosed(scene: Scene) -> None:
     server.pause(1000).pause(5000)
     time.advance(2)
     scene.dial(server)
-    await turn(20)
+    await turns(20)
     assert server.connections == 0, "the second pause replaces the first"
     server.close()
     await server.whenClosed()
@@ -488,7 +489,7 @@ async def test_pausedBeforeItListens(scene: Scene) -> None:
     server.listen(scene.place())
     await server.whenListening()
     scene.dial(server)
-    await turn(20)
+    await turns(20)
     assert server.connections == 0
     time.advance(1)
     await until(lambda: server.connections)
@@ -550,7 +551,7 @@ async def test_closeClientThatHasEndedAndIsNotRead(scene: Scene) -> None:
     side.transport.loseConnection()
     socket.end()
     await until(lambda: socket.bytesRead and ("finish" in said.events or socket.transport is None))
-    await turn(5)
+    await turns(5)
     server.closeClient(socket)
     await said.happened("close")
     assert said.hadError == [False]
@@ -563,7 +564,7 @@ async def test_pauseClient(scene: Scene) -> None:
     said = Journal(socket)
     assert server.pauseClient(socket) is server
     side.transport.write(b"x")
-    await turn(20)
+    await turns(20)
     assert said.data == b""
     assert server.resumeClient(socket) is server
     await said.happened("data")
@@ -659,13 +660,13 @@ async def test_whoWaits(scene: Scene) -> None:
     _, first = await scene.stranger(server)
     for _ in range(3):
         await scene.dial(server).happened("made")
-    await turn(20)
+    await turns(20)
     assert "drop" not in said.events
     assert server.connections == 1
     first.destroy()
     await until(lambda: len(said.args["connection"]) == 2)
     server.close()
-    await turn(20)
+    await turns(20)
     for client in tuple(server.clients):
         client.destroy()
     await server.whenClosed()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from logs import LoggedErrors
-from scenes import Journal, Scene, played, turn, until
+from scenes import Journal, Scene, played
+from turning import turns, until
 from twisted.application.service import IService, MultiService
 from zope.interface.verify import verifyObject
 
@@ -30,7 +31,7 @@ async def test_itRunsUnderAMultiService(scene: Scene) -> None:
     client.write("hello")
     await heard.happened("data")
     stopped = tree.stopService()
-    await turn(10)
+    await turns(10)
     assert not server.listening
     assert client.readyState == "open", "stopping drains: who is there may finish"
     client.end()
@@ -63,9 +64,9 @@ async def test_theGraceIsLimited(scene: Scene) -> None:
     _, socket = await scene.stranger(server)
     heard = Journal(socket)
     stopped = service.stopService()
-    await turn(3)
+    await turns(3)
     time.advance(4.9)
-    await turn(3)
+    await turns(3)
     assert heard.events == []
     time.advance(0.2)
     await stopped

@@ -15,7 +15,8 @@ import pytest
 import pytest_twisted
 from logs import LoggedErrors
 from programs import finished
-from scenes import SOCKET_EVENTS, Journal, Scene, engine, heard, patient, played, turn, until
+from scenes import SOCKET_EVENTS, Journal, Scene, engine, heard, patient, played
+from turning import turns, until
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IConsumer, IPullProducer, IPushProducer
 from twisted.protocols.basic import FileSender
@@ -227,9 +228,9 @@ async def test_connectTimeout(scene: Scene) -> None:
             client = scene.keep(Socket(reactor=time))
             heard = Journal(client, without=("lookup",))
             client.connect(where[1], where[0], connectTimeout=5)
-            await turn(3)
+            await turns(3)
             time.advance(4.9)
-            await turn(3)
+            await turns(3)
             assert heard.events == []
             time.advance(0.2)
             await heard.happened("close")
@@ -548,7 +549,7 @@ async def test_resetWhileWriting(scene: Scene) -> None:
     side.transport.pauseProducing()
     told: list[Any] = []
     assert socket.write(bytes(PLENTY), callback=told.append) is False
-    await turn(5)
+    await turns(5)
     assert told == []
     side.transport.abortConnection()
     await heard.happened("close")
@@ -571,7 +572,7 @@ async def test_resetWhilePausedWithoutAListenerOfData(scene: Scene, why: str) ->
     side.transport.write(bytes(1000))
     await until(lambda: why in engine(socket).pressure.owners)
     side.transport.abortConnection()
-    await turn(20)
+    await turns(20)
     time.advance(1.0)
     await heard.happened("close")
     assert (heard.events, heard.codes, heard.hadError) == (["error", "close"], ["ECONNRESET"], [True])
@@ -589,7 +590,7 @@ async def test_pausedAndNotReset(scene: Scene) -> None:
     side.transport.loseConnection()
     for _ in range(5):
         time.advance(10)
-        await turn(3)
+        await turns(3)
     assert heard.events == [], "a FIN waits behind the bytes that nobody reads"
     socket.resume()
     await heard.happened("close")
@@ -691,11 +692,11 @@ async def _throughAllEvents(scene: Scene, event: str, act: Callable[[Socket], ob
     client.connect(scene.where(server))
     client.write("x")
     await heard.until(lambda: {"ready", "data"} <= set(heard.events) or client.destroyed)
-    await turn(3)
+    await turns(3)
     time.advance(1.5)
     client.end()
     await patient(client.whenClosed())
-    await turn(3)
+    await turns(3)
     assert heard.events.count("close") == 1
     assert heard.events[-1] == "close"
     assert not client.protocol or client.protocol.transport is None
@@ -823,7 +824,7 @@ async def test_pausedInTheConnectionListener(scene: Scene) -> None:
     client = scene.client(server)
     client.end("hello")
     await heard(client, "finish")
-    await turn(10)
+    await turns(10)
     assert journals[0].events == []
     (accepted,) = server.clients
     assert accepted.isPaused()
@@ -840,7 +841,7 @@ async def test_pausedBeforeConnecting(scene: Scene) -> None:
     heard = Journal(client)
     client.connect(scene.where(server))
     await heard.happened("connect")
-    await turn(10)
+    await turns(10)
     assert heard.data == b""
     client.resume()
     await heard.happened("close")
@@ -888,7 +889,7 @@ async def test_whatComesBeforeAListenerIsKept(scene: Scene) -> None:
     side.transport.write(b"hello")
     side.transport.loseConnection()
     await until(lambda: socket.bytesRead == 5)
-    await turn(5)
+    await turns(5)
     heard = Journal(socket)
     await heard.happened("close")
     assert heard.events == ["data", "end", "finish", "close"]
@@ -901,7 +902,7 @@ async def test_noMoreIsKeptThanTheHighWaterMark(scene: Scene) -> None:
     side, socket = await scene.stranger(server)
     side.transport.write(bytes(PLENTY))
     await until(lambda: engine(socket).pressure.paused)
-    await turn(20)
+    await turns(20)
     assert 10_000 <= engine(socket).held < 10_000 + 2**16
     assert engine(socket).held == socket.bytesRead
     heard = Journal(socket)
@@ -1023,7 +1024,7 @@ async def test_theHighWaterMark(scene: Scene) -> None:
     assert "drain" not in heard.events
     await heard.happened("drain")
     assert client.writableLength == 0
-    await turn(3)
+    await turns(3)
     assert heard.events == ["drain"], "only after a False, and once"
     accepted.destroy()
 
@@ -1129,7 +1130,7 @@ async def test_halfOpen(scene: Scene) -> None:
     heard = Journal(socket)
     side.transport.loseWriteConnection()
     await heard.happened("end")
-    await turn(20)
+    await turns(20)
     assert heard.events == ["end"]
     assert (socket.readyState, socket.readable, socket.writable) == ("writeOnly", False, True)
     socket.write(bytes(MiB))
@@ -1436,9 +1437,9 @@ async def test_lingerIsKeptByUs(scene: Scene) -> None:
     side.transport.pauseProducing()
     socket.write(bytes(PLENTY))
     socket.destroySoon().destroySoon()
-    await turn(10)
+    await turns(10)
     time.advance(4.9)
-    await turn(3)
+    await turns(3)
     assert heard.events == []
     time.advance(0.2)
     await heard.happened("close")
@@ -1507,7 +1508,7 @@ async def test_nobodyHoldsAClosedSocket(scene: Scene) -> None:
     await until(lambda: not server.connections)
     gone = weakref.ref(client)
     del client
-    await turn(3)
+    await turns(3)
     gc.collect()
     assert gone() is None
 

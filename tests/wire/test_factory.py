@@ -19,8 +19,9 @@ from functools import cached_property, partial
 from typing import Any, cast
 
 import pytest
-from doors import Kind, Place, Port, door, ended, patient, reset, turns, until
+from doors import Kind, Place, Port, door, ended, patient, reset
 from logs import LoggedErrors
+from turning import turns, until
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IReadDescriptor, ISSLTransport

@@ -13,9 +13,10 @@ from io import BytesIO
 from typing import Any, cast
 
 import pytest
-from doors import Kind, Place, door, ended, patient, turns, until
+from doors import Kind, Place, door, ended, patient
 from logs import LoggedErrors
 from pairs import Side
+from turning import turns, until
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (

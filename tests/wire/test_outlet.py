@@ -11,7 +11,8 @@ import pytest
 import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lines import ENCRYPTED, Kind, Stranger, line, pattern, turns
+from lines import ENCRYPTED, Kind, Stranger, line, pattern
+from turning import turns
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from certificates import selfSigned
-from lines import ENCRYPTED, Kind, Once, Stranger, User, line, pattern, sslContext, turns
+from lines import ENCRYPTED, Kind, Once, Stranger, User, line, pattern, sslContext
 from logs import LoggedErrors
+from turning import turns
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost

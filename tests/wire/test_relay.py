@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from doors import Kind, door, ended, patient, turns, until
+from doors import Kind, door, ended, patient
+from turning import turns, until
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer

@@ -220,11 +220,11 @@ class SocketFactory:
 
     def admit(self, protocol: SocketProtocol) -> bool:
         """Decide on a connection whose transport has just arrived; True when it may run now."""
-        protocol.peerKey = peerKey(protocol.getPeer(), self._limits.peerPrefix, _peerUid(protocol.transport))
+        skt = layers.socketOf(protocol.transport)
+        protocol.peerKey = peerKey(protocol.getPeer(), self._limits.peerPrefix, _peerUid(skt))
         if self._stopped:
             self._refuse(protocol, None)
             return False
-        skt = layers.socketOf(protocol.transport)
         if skt is not None and descriptorsLeft(skt.fileno()) < self._limits.reserve:
             self._refuse(protocol, "reserve")
             return False
@@ -598,9 +598,8 @@ def _bucket(rate: float | None, burst: float | None, reactor: IReactorTime) -> T
     return None if rate is None else TokenBucket(rate, burst, reactor.seconds())
 
 
-def _peerUid(transport: Any) -> int | None:
+def _peerUid(skt: socket.socket | None) -> int | None:
     """The uid at the other end of a UNIX socket (unix(7): SO_PEERCRED), or None."""
-    skt = layers.socketOf(transport)
     if skt is None or skt.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return None
     credentials = skt.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
