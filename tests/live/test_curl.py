@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,9 +108,12 @@ def test_slowly(request: pytest.FixtureRequest, tmp_path: Path, path: str) -> No
     """20 MB to readers that take their time, over TCP, UNIX and TLS at once, with limits in force."""
     with serving(request, tmp_path, "handlers:site", *LIMITS, encrypted=True) as (program, places):
         found: dict[str, str] = {}
+        took: dict[str, float] = {}
 
         def download(kind: str) -> None:
+            began = time.monotonic()
             found[kind] = digest(ask(*CURL, "--limit-rate", "5M", *places.url(kind, path)))
+            took[kind] = time.monotonic() - began
 
         readers = [threading.Thread(target=download, args=(kind,)) for kind in ("tcp", "unix", "tls")]
         for reader in readers:
@@ -117,10 +121,11 @@ def test_slowly(request: pytest.FixtureRequest, tmp_path: Path, path: str) -> No
         for reader in readers:
             reader.join()
         for _ in readers:
-            closed = program.wait(r"closed \((\w+)\): \d+ bytes in, (\d+) bytes out, ([0-9.]+) s")
+            closed = program.wait(r"closed \((\w+)\): \d+ bytes in, (\d+) bytes out, ")
             assert closed[1] == "ended"
             assert int(closed[2]) > 20_000_000
-            assert float(closed[3]) > 2, "no slow reader"
+    # Asked of the readers: how much the kernel holds for them, and so when the server has done its part, is its business.
+    assert min(took.values()) > 2, "no slow reader"
     assert found == dict.fromkeys(("tcp", "unix", "tls"), digest(handlers.BIG))
 
 
