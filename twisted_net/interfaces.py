@@ -51,3 +51,26 @@ class IConnectionUser(Interface):
     def raised(where: str, error: Exception) -> None:
         """A callable of the user raised *error*; *where* names it.  To be logged; the engine then drops the
         connection."""
+
+
+class ISocketMaker(Interface):
+    """A reactor whose sockets are not the operating system's: the test kit's reactors in memory.
+
+    What opens sockets by itself asks for this first; a reactor that does not provide it uses the system's.
+    """
+
+    def makeSocket(family: int, kind: int) -> Any:
+        """A socket with the methods of ``socket.socket``, non-blocking, that provides `ISimulatedSocket`."""
+
+    def serveSocket(skt: Any, factory: Any) -> Any:
+        """Take over *skt*, which is bound and listens, and serve it with *factory*: an ``IListeningPort``."""
+
+
+class ISimulatedSocket(Interface):
+    """A socket that is no descriptor of this process: poll(2), dup(2) and getrlimit(2) know nothing of it."""
+
+    def poll() -> int:
+        """What poll(2) would report: a mask of ``POLLIN``, ``POLLOUT``, ``POLLERR`` and ``POLLHUP``."""
+
+    def descriptorsLeft() -> int:
+        """How many more descriptors its program can open."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import resource
 import subprocess
 import sys
 from typing import Any
@@ -414,3 +417,43 @@ def test_silenceAndDropInMemory(transport: Memory, calls: list[str]) -> None:
 def test_endWritingInMemory(transport: Memory, calls: list[str]) -> None:
     assert layers.endWriting(transport) is True
     assert transport.calls == calls
+
+
+# Descriptors
+
+
+class _Numbered:
+    """Something with a descriptor of that number."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+
+def test_descriptorsLeft() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    number = fcntl.fcntl(0, fcntl.F_DUPFD, highest + 1)
+    opened = [number]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number + 4, hard))
+        assert layers.descriptorsLeft(_Numbered(number)) == 3
+        # What the kernel says: as soon as all below are in use, three more can be opened.
+        while opened[-1] < number + 3:
+            opened.append(os.dup(number))
+            if opened[-1] > number:
+                assert layers.descriptorsLeft(_Numbered(opened[-1])) == number + 3 - opened[-1]
+        with pytest.raises(OSError, match="Too many open files"):
+            os.dup(number)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def test_descriptorsWithoutALimit(monkeypatch: pytest.MonkeyPatch) -> None:
+    infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: infinite)
+    assert layers.descriptorsLeft(_Numbered(3)) == sys.maxsize

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
-import resource
-import sys
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import FrozenInstanceError
@@ -21,7 +17,7 @@ from twisted.internet.interfaces import IAddress
 
 from twisted_net.errors import OptionError
 from twisted_net.sansio.bucket import TokenBucket
-from twisted_net.wire.limits import Admission, Limits, Meter, descriptorsLeft, peerKey
+from twisted_net.wire.limits import Admission, Limits, Meter, peerKey
 
 # Values
 
@@ -260,36 +256,6 @@ class AdmissionModel(RuleBasedStateMachine):
 
 
 TestAdmissionModel = AdmissionModel.TestCase
-
-
-# Descriptors
-
-
-def test_descriptorsLeft() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))
-    number = fcntl.fcntl(0, fcntl.F_DUPFD, highest + 1)
-    opened = [number]
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number + 4, hard))
-        assert descriptorsLeft(number) == 3
-        # What the kernel says: as soon as all below are in use, three more can be opened.
-        while opened[-1] < number + 3:
-            opened.append(os.dup(number))
-            if opened[-1] > number:
-                assert descriptorsLeft(opened[-1]) == number + 3 - opened[-1]
-        with pytest.raises(OSError, match="Too many open files"):
-            os.dup(number)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def test_descriptorsWithoutALimit(monkeypatch: pytest.MonkeyPatch) -> None:
-    infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    monkeypatch.setattr(resource, "getrlimit", lambda which: infinite)
-    assert descriptorsLeft(3) == sys.maxsize
 
 
 # How fast

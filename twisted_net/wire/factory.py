@@ -30,7 +30,6 @@ port accept, looks whether the port got anywhere, and has accepting rest when no
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -53,7 +52,7 @@ from twisted_net.sansio.bucket import TokenBucket
 from twisted_net.sansio.counters import Counters
 from twisted_net.sansio.pressure import Pressure
 from twisted_net.wire import layers
-from twisted_net.wire.limits import Admission, Limits, Meter, descriptorsLeft, peerKey
+from twisted_net.wire.limits import Admission, Limits, Meter, peerKey
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import NO_LIMITS, SocketProtocol
 
@@ -225,7 +224,7 @@ class SocketFactory:
         if self._stopped:
             self._refuse(protocol, None)
             return False
-        if skt is not None and descriptorsLeft(skt.fileno()) < self._limits.reserve:
+        if skt is not None and layers.descriptorsLeft(skt) < self._limits.reserve:
             self._refuse(protocol, "reserve")
             return False
         if self.acceptance.paused:
@@ -537,21 +536,20 @@ def guard(port: Any, factory: SocketFactory) -> Callable[[], None]:
     :param factory: the one that is listening there, or that stands within the one that is.
     :return: takes the guard away.
     """
-    if not IReadDescriptor.providedBy(port):
+    skt = getattr(port, "socket", None)
+    if skt is None or not IReadDescriptor.providedBy(port):
         return _nothing
     accept = port.doRead
     failed = False
 
     def doRead() -> None:
         nonlocal failed
-        try:
-            os.close(os.dup(port.fileno()))
-        except OSError:
+        if not layers.hasRoom(skt):
             factory.acceptFailed()
             return
         before = factory.seen
         accept()
-        if factory.seen != before or port.fileno() < 0 or not _readable(port.fileno()):
+        if factory.seen != before or skt.fileno() < 0 or not layers.poll(skt, select.POLLIN):
             failed = False
         elif failed:
             factory.acceptFailed()
@@ -572,21 +570,13 @@ def _nothing() -> None:
     """There is nothing to take away."""
 
 
-def _readable(fileno: int) -> bool:
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _gone(transport: Any) -> bool:
     """Whether the client of an unread connection has left for good: reset, or closed with nothing left to read."""
     skt = layers.socketOf(transport)
     if skt is None:
         return False
-    poll = select.poll()
-    poll.register(skt, 0)  # POLLHUP and POLLERR come unasked
-    events = poll.poll(0)
-    if not events or events[0][1] & select.POLLERR:
+    events = layers.poll(skt)
+    if not events or events & select.POLLERR:
         return bool(events)
     try:
         return not skt.recv(1, socket.MSG_PEEK)

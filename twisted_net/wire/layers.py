@@ -21,11 +21,14 @@ past it to the socket: FIN without close_notify, which a TLS peer must take for 
 
 from __future__ import annotations
 
+import os
+import resource
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import (
@@ -39,18 +42,23 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
+from twisted_net.interfaces import ISimulatedSocket
+
 __all__ = [
     "awaitHandshake",
     "below",
+    "descriptorsLeft",
     "drop",
     "endWriting",
     "endWritingNow",
+    "hasRoom",
     "isClosing",
     "isNotified",
     "isReset",
     "isTls",
     "nudge",
     "passHalfClose",
+    "poll",
     "silence",
     "socketOf",
     "tellDrained",
@@ -73,10 +81,52 @@ def socketOf(transport: Any) -> socket.socket | None:
     """
     Return the socket at the bottom, for looking at it and for its options; closing it is the transport's business.
 
-    ``None`` where there is none: a transport in memory, or one whose connection is gone.
+    ``None`` where there is none: a transport that stands on something else, or one whose connection is gone.
     """
-    skt = getattr(below(transport), "socket", None)
+    skt: Any = getattr(below(transport), "socket", None)
+    if ISimulatedSocket.providedBy(skt):
+        return cast(socket.socket, skt)  # it has the same methods
     return skt if isinstance(skt, socket.socket) else None
+
+
+def poll(skt: Any, events: int = 0) -> int:
+    """
+    Return what poll(2) reports of a socket, at once: of ``events``, and of ``POLLERR`` and ``POLLHUP`` unasked.
+    """
+    if ISimulatedSocket.providedBy(skt):
+        mask: int = skt.poll()
+        return mask & (events | select.POLLERR | select.POLLHUP)
+    poller = select.poll()
+    poller.register(skt, events)
+    return sum(mask for _, mask in poller.poll(0))
+
+
+def descriptorsLeft(skt: Any) -> int:
+    """
+    Return how many descriptors this process can still open at most, told by a socket that it was just given.
+
+    Descriptors are given lowest first (open(2)): all below the socket's are in use, and only those above it, up to the
+    soft limit (getrlimit(2): ``RLIMIT_NOFILE`` is one more than the highest), can be free. The fuller the table, the
+    closer the answer: with one ``accept`` it is known, without counting, when the last ones are being given out.
+    """
+    if ISimulatedSocket.providedBy(skt):
+        left: int = skt.descriptorsLeft()
+        return left
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - skt.fileno() - 1
+
+
+def hasRoom(skt: Any) -> bool:
+    """
+    Say whether the program that ``skt`` belongs to can open one more descriptor, by trying to.
+    """
+    if ISimulatedSocket.providedBy(skt):
+        return descriptorsLeft(skt) > 0
+    try:
+        os.close(os.dup(skt.fileno()))
+    except OSError:
+        return False
+    return True
 
 
 def isTls(transport: Any) -> bool:
@@ -151,11 +201,7 @@ def isReset(transport: Any) -> bool:
     A reactor reports nothing of a descriptor that it neither reads nor writes; poll(2) does (``POLLERR``).
     """
     skt = socketOf(transport)
-    if skt is None:
-        return False
-    poll = select.poll()
-    poll.register(skt.fileno(), 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
+    return skt is not None and bool(poll(skt) & select.POLLERR)
 
 
 def silence(transport: Any) -> None:

@@ -15,9 +15,7 @@ Memory is bounded by the connections that are there: a peer's entry leaves with 
 
 from __future__ import annotations
 
-import resource
 import socket
-import sys
 from collections.abc import Hashable
 from dataclasses import dataclass, fields
 from math import inf
@@ -29,7 +27,7 @@ from twisted.internet.interfaces import IAddress
 from twisted_net.errors import OptionError
 from twisted_net.sansio.bucket import TokenBucket
 
-__all__ = ["Admission", "Limits", "Meter", "descriptorsLeft", "peerKey"]
+__all__ = ["Admission", "Limits", "Meter", "peerKey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,18 +236,6 @@ class Admission:
 
 def _bucketFor(limits: Limits, now: float) -> TokenBucket | None:
     return None if limits.acceptRate is None else TokenBucket(limits.acceptRate, None, now)
-
-
-def descriptorsLeft(fileno: int) -> int:
-    """
-    Return how many descriptors this process can still open at most, told by one that it was just given.
-
-    Descriptors are given lowest first (open(2)): all below ``fileno`` are in use, and only those above it, up to the
-    soft limit (getrlimit(2): ``RLIMIT_NOFILE`` is one more than the highest), can be free. The fuller the table, the
-    closer the answer: with one ``accept`` it is known, without counting, when the last ones are being given out.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - fileno - 1
 
 
 # How fast

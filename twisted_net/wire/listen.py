@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from twisted_net.address import EndpointTarget, Target, TcpTarget, UnixTarget, isIP
 from twisted_net.errors import AddressError, BusyError, NetError, OptionError
+from twisted_net.interfaces import ISocketMaker
 from twisted_net.sansio.backoff import Backoff
 from twisted_net.wire import inherit, unixpath
 from twisted_net.wire.lookup import lookup
@@ -124,7 +125,8 @@ def listen(
     - :class:`~twisted_net.address.EndpointTarget`, or an endpoint itself.
 
     :param reactor: provides ``IReactorSocket``; for UNIX sockets also ``IReactorFDSet`` and ``IReactorTime``, for host
-        names ``IReactorPluggableNameResolver``.
+        names ``IReactorPluggableNameResolver``. One that provides
+        :class:`~twisted_net.interfaces.ISocketMaker` is asked for its sockets instead.
     :param backlog: how many connections may wait to be accepted. Sockets that listen already and endpoints have theirs.
     :returns: fires with the port, at once where nothing has to be waited for (a name, another starter of the same UNIX
         socket, an endpoint). Cancelling it stops everything and fails it with code ``ECANCELED``.
@@ -195,6 +197,9 @@ async def _start(reactor: Any, factory: IProtocolFactory, where: Any, backlog: i
     """Twisted's port."""
     if isinstance(where, TcpTarget):
         return _serve(reactor, factory, await _bindTcp(reactor, where, backlog))
+    if isinstance(where, UnixTarget) and ISocketMaker.providedBy(reactor):
+        # Its paths are no files: nothing can be stale, and nobody else can take one meanwhile.
+        return _serve(reactor, factory, _bound(reactor, socket.AF_UNIX, where.path, backlog))
     if isinstance(where, UnixTarget):
         return _serveUnix(reactor, factory, *await unixpath.bind(reactor, where, backlog))
     if isinstance(where, int):
@@ -213,6 +218,8 @@ async def _start(reactor: Any, factory: IProtocolFactory, where: Any, backlog: i
 
 
 def _serve(reactor: Any, factory: IProtocolFactory, skt: socket.socket) -> Any:
+    if ISocketMaker.providedBy(reactor):
+        return reactor.serveSocket(skt, factory)
     if skt.family == socket.AF_UNIX:
         return _serveUnix(reactor, factory, skt, None)
     with skt:  # Twisted duplicates it
@@ -227,24 +234,30 @@ async def _bindTcp(reactor: Any, target: TcpTarget, backlog: int) -> socket.sock
     *others, last = [target.host] if literal else await lookup(reactor, target.host, target.port)
     for host in others:
         try:
-            return _listenTcp(host, target.port, backlog)
+            return _listenTcp(reactor, host, target.port, backlog)
         except OSError as error:
             # A name may have addresses that this machine has not, or of a kind that it cannot use (no IPv6).
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
-    return _listenTcp(last, target.port, backlog)
+    return _listenTcp(reactor, last, target.port, backlog)
 
 
-def _listenTcp(host: str, port: int, backlog: int) -> socket.socket:
+def _listenTcp(reactor: Any, host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if isIP(host) == 6 else socket.AF_INET
+    return _bound(reactor, family, (host, port), backlog)
+
+
+def _bound(reactor: Any, family: int, place: Any, backlog: int) -> socket.socket:
+    make = reactor.makeSocket if ISocketMaker.providedBy(reactor) else socket.socket
     with ExitStack() as undo:
-        family = socket.AF_INET6 if isIP(host) == 6 else socket.AF_INET
-        skt = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        skt: socket.socket = undo.enter_context(make(family, socket.SOCK_STREAM))
         skt.setblocking(False)
-        skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if host == "::":
+        if family != socket.AF_UNIX:
+            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if place[0] == "::":
             # The system's default may be either (sysctl net.ipv6.bindv6only).
             skt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        skt.bind((host, port))
+        skt.bind(place)
         skt.listen(backlog)
         undo.pop_all()
     return skt

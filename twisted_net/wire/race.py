@@ -26,7 +26,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -44,6 +45,7 @@ from zope.interface import implementer
 
 from twisted_net.address import Address
 from twisted_net.errors import EndError, NetError, RefusedError
+from twisted_net.interfaces import ISimulatedSocket
 from twisted_net.wire import layers
 from twisted_net.wire.options import SocketOptions, setReuseAddress
 from twisted_net.wire.reasons import translate
@@ -302,8 +304,12 @@ class _ImpatientSocket(socket.socket):
 
     def connect_ex(self, address: Any) -> int:
         """``EBUSY``, which connect(2) itself has no use for, when the server's queue is full."""
-        number = super().connect_ex(address)
-        return errno.EBUSY if number == errno.EAGAIN else number
+        return _impatient(super().connect_ex, address)
+
+
+def _impatient(connect: Callable[[Any], int], address: Any) -> int:
+    number = connect(address)
+    return errno.EBUSY if number == errno.EAGAIN else number
 
 
 def _prepare(transport: Any, localAddress: tuple[str, int] | None, options: SocketOptions | None) -> None:
@@ -311,7 +317,9 @@ def _prepare(transport: Any, localAddress: tuple[str, int] | None, options: Sock
     skt = layers.socketOf(transport)
     if skt is None:
         return  # it could not be made: news for Twisted's next turn
-    if skt.family == socket.AF_UNIX:
+    if ISimulatedSocket.providedBy(skt):
+        skt.connect_ex = partial(_impatient, skt.connect_ex)  # type: ignore[method-assign]
+    elif skt.family == socket.AF_UNIX:
         skt.__class__ = _ImpatientSocket
     setReuseAddress(transport, True)
     if options is not None:

@@ -1,0 +1,696 @@
+"""
+TCP and UNIX stream sockets: backlog, windows, FIN, RST.
+
+Theory
+======
+A connection is two `Lane`\\ s, one for each direction. A byte that is sent stands in one of three places::
+
+    send() -> lane.unsent  ->  (on the road: lane.flight)  ->  lane.queue -> recv()
+              sender's SNDBUF                                  receiver's RCVBUF
+
+What is in flight or in the queue may be as much as the receiver's window; what does not fit waits unsent, and when that
+is full, too, ``send`` takes no more (``EAGAIN``). Reading opens the window again. The FIN stands behind the last byte.
+
+*Ends.* ``close`` with bytes unread sends RST instead of FIN (RFC 1122, 4.2.2.13), as does SO_LINGER with a time of 0;
+bytes that reach a closed socket are answered by RST. RST is told by the next call (``ECONNRESET``; ``EPIPE`` when our
+own side had been told of the end before: tcp(7)), but bytes that had arrived are read first. A UNIX socket knows no
+RST: its peer reads what is left and then the end, can write nothing from the moment of closing, and hears
+``ECONNRESET`` when bytes were left unread.
+
+*Connecting.* TCP sends SYN and hears of it later; SYN and its answer are sent again after 1, 3, 7, 15, 31 and 63
+seconds when nothing comes back (a full backlog, a host that is gone), and after 127 it is ``ETIMEDOUT`` (tcp(7),
+tcp_syn_retries). UNIX connects, or does not, before ``connect`` returns.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted_net.testing.kernel.ports import key
+from twisted_net.testing.kernel.sockets import POLLERR, POLLHUP, POLLIN, POLLOUT, Place, Socket, failure
+
+if TYPE_CHECKING:
+    from twisted_net.sansio.faults import StreamFaults
+    from twisted_net.testing.host import Host
+    from twisted_net.testing.kernel.link import Road
+
+#: Bytes that a receiver takes before they are read, and bytes that a sender's kernel keeps beyond that: SO_RCVBUF and
+#: SO_SNDBUF of sockets for which nobody has set them. Less than Linux has, so that tests meet a full window sooner.
+WINDOW: Final = 65_536
+BUFFER: Final = 65_536
+
+#: The longest queue of connections that wait to be accepted: Linux' net.core.somaxconn.
+SOMAXCONN: Final = 4096
+
+#: Seconds after the first SYN at which it is sent again, and at which that is given up (tcp(7): tcp_syn_retries is 6).
+SYN_RETRIES: Final = (1.0, 3.0, 7.0, 15.0, 31.0, 63.0)
+SYN_TIMEOUT: Final = 127.0
+
+_PEEK: Final = int(socket.MSG_PEEK)
+_UNIX: Final = socket.AF_UNIX
+
+# States of a socket.
+NEW, LISTENING, CONNECTING, OPEN, BROKEN = range(5)
+
+
+class Rights(bytes):
+    """Bytes that descriptors of this process travel with (unix(7): SCM_RIGHTS)."""
+
+    descriptors: tuple[int, ...] = ()
+
+    def discard(self) -> None:
+        """Nobody wants them: close them."""
+        for number in self.descriptors:
+            os.close(number)
+
+
+class Lane:
+    """One direction of a connection.
+
+    :ivar transit: what faults make of the bytes on their way; None without faults.
+    """
+
+    __slots__ = (
+        "arrivedEnd",
+        "buffer",
+        "ended",
+        "flight",
+        "lastAt",
+        "overdue",
+        "queue",
+        "revision",
+        "road",
+        "sentEnd",
+        "sink",
+        "site",
+        "size",
+        "source",
+        "transit",
+        "unsent",
+        "unsentSize",
+        "window",
+    )
+
+    def __init__(self, source: StreamSocket, sink: StreamSocket, road: Road) -> None:
+        self.source = source
+        self.sink = sink
+        self.road = road
+        self.queue: deque[bytes] = deque()
+        self.size = 0
+        self.flight = 0
+        self.unsent: deque[bytes] = deque()
+        self.unsentSize = 0
+        self.window: int = sink.option(socket.SOL_SOCKET, socket.SO_RCVBUF) or WINDOW
+        self.buffer: int = source.option(socket.SOL_SOCKET, socket.SO_SNDBUF) or BUFFER
+        self.ended = self.sentEnd = self.arrivedEnd = False
+        self.transit: StreamFaults | None = None
+        self.revision = -1
+        self.lastAt = 0.0
+        self.overdue = False
+        #: How its decisions are named.
+        self.site = f"{source.label}>{sink.label}"
+
+    # -- the sender's side
+
+    def room(self) -> int:
+        """Bytes that can be taken now."""
+        free = 0 if self.road.stalled else max(0, self.window - self.size - self.flight)
+        return self.buffer - self.unsentSize + free
+
+    def isWritable(self) -> bool:
+        """Whether poll(2) would report room: a third of the buffer is free, as on Linux."""
+        return self.unsentSize * 3 <= self.buffer * 2
+
+    def put(self, data: bytes) -> int:
+        """Take what fits of *data*; the number of bytes."""
+        if not self.unsent and not self.flight and self.road.clear and len(data) <= self.window - self.size:
+            self.arrive(data)
+            return len(data)
+        if len(data) > (room := self.room()):
+            data = data[:room]
+        if data:
+            self.unsent.append(data)
+            self.unsentSize += len(data)
+            self.pump()
+        return len(data)
+
+    def end(self) -> None:
+        """FIN, behind everything that was put."""
+        if not self.ended:
+            self.ended = True
+            self.pump()
+
+    def pump(self) -> None:
+        """Send what the window allows, and then the FIN."""
+        road = self.road
+        while self.unsent:
+            free = self.window - self.size - self.flight
+            if free <= 0 or road.stalled:
+                return
+            data = self.unsent.popleft()
+            if len(data) > free:
+                self.unsent.appendleft(data[free:])
+                data = data[:free]
+            self.unsentSize -= len(data)
+            if road.clear and not self.flight:
+                self.arrive(data)
+            else:
+                road.carry(self, data)
+        if self.ended and not self.sentEnd and not road.stalled:
+            self.sentEnd = True
+            if road.clear and not self.flight:
+                self.arriveEnd()
+            else:
+                road.carryEnd(self)
+
+    def reset(self) -> None:
+        """RST: what is unsent is dropped."""
+        self.purge()
+        self.ended = self.sentEnd = True
+        self.source.note(self.sink, "reset")
+        if self.road.clear and not self.flight:
+            self.arriveReset()
+        else:
+            self.road.carryReset(self)
+
+    def purge(self) -> None:
+        """Drop what is unsent."""
+        self.unsent.clear()
+        self.unsentSize = 0
+
+    # -- the receiver's side
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes have come; they are no longer in flight."""
+        sink = self.sink
+        if sink.closed:
+            # Nobody reads them any more: RFC 9293, 3.5.2.
+            if sink.outward is not None:
+                sink.outward.reset()
+            return
+        self.queue.append(data)
+        self.size += len(data)
+        if not sink.listed:
+            sink.wake()
+
+    def arriveEnd(self) -> None:
+        """The FIN has come."""
+        self.arrivedEnd = True
+        self.sink.wake()
+
+    def arriveReset(self) -> None:
+        """The RST has come."""
+        self.sink.hearReset()
+
+    def take(self, most: int) -> bytes:
+        """Take up to *most* bytes out of the queue, and open the window for as many."""
+        queue = self.queue
+        first = queue[0]
+        if len(queue) == 1 and len(first) <= most:
+            queue.clear()
+            data = first
+        elif type(first) is Rights:
+            data = queue.popleft()  # what travels with descriptors is read by itself
+        else:
+            pieces = []
+            left = most
+            while queue and left and type(queue[0]) is not Rights:
+                piece = queue.popleft()
+                if len(piece) > left:
+                    queue.appendleft(piece[left:])
+                    piece = piece[:left]
+                pieces.append(piece)
+                left -= len(piece)
+            data = b"".join(pieces)
+        self.size -= len(data)
+        if self.unsent:
+            self.pump()
+            self.source.wake()
+        return data
+
+    def peek(self, most: int) -> bytes:
+        """Up to *most* bytes that can be taken; they stay."""
+        return b"".join(self.queue)[:most]
+
+
+class StreamSocket(Socket):
+    """A TCP or UNIX stream socket of a host in memory.
+
+    :param opened: False for a connection that nobody has accepted yet: it has no descriptor.
+    """
+
+    kind = socket.SOCK_STREAM
+
+    def __init__(self, host: Host, family: int, *, opened: bool = True) -> None:
+        super().__init__(host, family, opened=opened)
+        self.state = NEW
+        self.inward: Lane | None = None
+        self.outward: Lane | None = None
+        self.remote: Place = None
+        self.readShut = self.writeShut = False
+        #: Connections that wait to be accepted, and how many of them may.
+        self.pending: deque[StreamSocket] = deque()
+        self.backlog = 0
+        self._attempt: _Attempt | None = None
+        self._credentials = b""
+
+    # -- listening
+
+    def bind(self, place: Place) -> None:
+        """Take the address, as bind(2).
+
+        :raises OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, or what the host was told to fail with.
+        """
+        self._alive()
+        self.host.maybeFail("bind")
+        self.place = self.host.ports.bind(self, place)
+        self.label = self.host.labelOf(self.place)
+
+    def listen(self, backlog: int = SOMAXCONN) -> None:
+        """Let clients connect; up to *backlog* and one more of them wait to be accepted, as on Linux."""
+        self._alive()
+        self.host.maybeFail("listen")
+        if self.place is None:
+            self.bind(self.unbound())
+        self.host.ports.listen(self)
+        self.state = LISTENING
+        self.isListening = True
+        self.note(None, "listen")
+        self.backlog = max(0, min(backlog, SOMAXCONN))
+
+    def isFull(self) -> bool:
+        """Whether nobody more may wait."""
+        return len(self.pending) > self.backlog
+
+    def enqueue(self, client: StreamSocket, back: Road, road: Road) -> StreamSocket:
+        """Make the other end of *client*'s connection, and let it wait to be accepted."""
+        server = StreamSocket(self.host, self.family, opened=False)
+        server.place = server.host.ports.local(self, client)
+        server.label = self.label
+        server.remote = client.place
+        server._credentials = client.host.credentials
+        client._credentials = self.host.credentials
+        server.state = OPEN
+        client.outward = server.inward = Lane(client, server, road)
+        server.outward = client.inward = Lane(server, client, back)
+        self.pending.append(server)
+        self.wake()
+        return server
+
+    def accept(self) -> tuple[StreamSocket, Place]:
+        """The next connection that waits, and its client's address.
+
+        :raises OSError: ``EAGAIN`` when nobody waits; ``EMFILE`` without a descriptor for it (it goes on waiting).
+        """
+        self._alive()
+        if self.state != LISTENING:
+            raise failure(errno.EINVAL)
+        self.host.maybeFail("accept")
+        if not self.pending:
+            raise failure(errno.EAGAIN)
+        number = self.host.openDescriptor(self.pending[0])
+        server = self.pending.popleft()
+        server._number = number
+        server.note(server.peer, "accept")
+        return server, "" if server.remote is None else server.remote
+
+    # -- connecting
+
+    def connect(self, place: Place) -> None:
+        """As :meth:`connect_ex`, raising its errno.
+
+        :raises OSError: every errno but 0; that is ``EINPROGRESS`` for a TCP socket that has begun.
+        """
+        number = self.connect_ex(place)
+        if number:
+            raise failure(number)
+
+    def connect_ex(self, place: Place) -> int:
+        """Begin to connect, as connect(2) of a non-blocking socket; an errno, or 0 when it is connected."""
+        self._alive()
+        if self.state in (OPEN, LISTENING):
+            return errno.EISCONN
+        if self.state == CONNECTING:
+            return errno.EALREADY
+        if self.state == BROKEN:
+            return self.takeError() or errno.ECONNABORTED
+        try:
+            self.host.maybeFail("connect")
+            if self.family is _UNIX:
+                return self._connectUnix(place)
+            self.remote = self.host.ports.canonical(self.family, place)
+            if self.place is None:
+                self.place = self.host.ports.ephemeral(self, self.remote)
+                self.label = self.host.labelOf(self.place)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        self.state = CONNECTING
+        self._attempt = _Attempt(self)
+        self._attempt.begin()
+        return errno.EINPROGRESS
+
+    def _connectUnix(self, place: Place) -> int:
+        listener = self.host.ports.file(place)
+        if listener is None:
+            return errno.ECONNREFUSED if key(place)[:1] == b"\0" else errno.ENOENT
+        if listener.closed or listener.kind != self.kind:
+            return errno.ECONNREFUSED if listener.closed else errno.EPROTOTYPE
+        assert isinstance(listener, StreamSocket)
+        if listener.state != LISTENING:
+            return errno.ECONNREFUSED
+        if listener.isFull():
+            return errno.EAGAIN
+        self.remote = listener.place
+        self.note(listener, "connect")
+        road = self.host.network.road(self.host, self.host)
+        listener.enqueue(self, road, road)
+        self.state = OPEN
+        return 0
+
+    def established(self) -> None:
+        """The other side has answered."""
+        self.state = OPEN
+        self._attempt = None
+        self.wake()
+
+    def fail(self, number: int) -> None:
+        """The connection, or the attempt at one, has failed with errno *number*; the next call tells it."""
+        self._attempt = None
+        self.state = BROKEN
+        self.error = number
+        if self.outward is not None:
+            self.outward.purge()
+        self.wake()
+
+    def hearReset(self) -> None:
+        """RST has come."""
+        if self.closed:
+            if self.outward is not None:
+                self.outward.purge()
+        elif self.state == OPEN:
+            assert self.inward is not None
+            self.fail(errno.EPIPE if self.inward.arrivedEnd else errno.ECONNRESET)
+
+    # -- bytes
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Up to *size* bytes that have come; ``b""`` after the end.
+
+        :raises OSError: ``EAGAIN`` when there are none; ``ECONNRESET`` and others when the connection has failed.
+        """
+        data = self._receive(size, flags)
+        if type(data) is Rights:
+            data.discard()
+        return data
+
+    def _receive(self, size: int, flags: int = 0) -> bytes:
+        inward = self.inward
+        if inward is not None and inward.size and self.state != CONNECTING and size > 0:
+            if flags & _PEEK:
+                return inward.peek(size)
+            choices = self.host.network.choices
+            if not choices.calm:
+                # A segment may end anywhere.
+                size = choices.pick(self._cutSite(inward), min(size, inward.size), 4) or size
+            data = inward.take(size)
+            self.note(inward.source, "read", data)
+            return data
+        self._alive()
+        if inward is None and self.state != BROKEN:
+            raise failure(errno.EAGAIN if self.state == CONNECTING else errno.ENOTCONN)
+        self.raiseError()
+        if self.readShut or self.state == BROKEN or inward is None or inward.arrivedEnd:
+            return b""
+        raise failure(errno.EAGAIN)
+
+    @staticmethod
+    def _cutSite(lane: Lane) -> str:
+        return "cut " + lane.site
+
+    def recvmsg(self, size: int, space: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, Place]:
+        """As :meth:`recv`, with the descriptors that came along (unix(7): SCM_RIGHTS)."""
+        data = self._receive(size, flags)
+        if type(data) is not Rights:
+            return data, [], 0, None
+        packed = array.array("i", data.descriptors).tobytes()
+        return bytes(data), [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)], 0, None
+
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """Hand over what fits of *data*; the number of bytes.
+
+        :raises OSError: ``EAGAIN`` when nothing fits; ``EPIPE`` after the end; what the connection has failed with.
+        """
+        return self._send(bytes(data))
+
+    def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, place: Place = None) -> int:
+        """As :meth:`send`, with descriptors of this process (SCM_RIGHTS), which are duplicated at once."""
+        data = b"".join(bytes(one) for one in buffers)
+        descriptors: list[int] = []
+        for level, kind, packed in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors += struct.unpack(f"{len(packed) // 4}i", packed)
+        if not descriptors:
+            return self._send(data)
+        if self.family is not _UNIX:
+            raise failure(errno.EINVAL)
+        marked = Rights(data)
+        marked.descriptors = tuple(os.dup(number) for number in descriptors)
+        try:
+            return self._send(marked)
+        except OSError:
+            marked.discard()
+            raise
+
+    def _send(self, data: bytes) -> int:
+        if self.error:
+            self.raiseError()
+        outward = self.outward
+        if outward is None or self.state != OPEN or self.writeShut:
+            self._alive()
+            raise failure(errno.EAGAIN if self.state == CONNECTING else errno.EPIPE)
+        if self.family is _UNIX and outward.sink.closed:
+            raise failure(errno.EPIPE)
+        choices = self.host.network.choices
+        if not choices.calm and len(data) > 1 and type(data) is not Rights:
+            # The kernel may take less than it could.
+            data = data[: choices.pick("take " + outward.site, len(data), 8) or len(data)]
+        taken = outward.put(data)
+        if taken:
+            self.note(outward.sink, "data", data if taken == len(data) else data[:taken])
+        elif data:
+            raise failure(errno.EAGAIN)
+        return taken
+
+    def shutdown(self, how: int) -> None:
+        """End one way, or both, as shutdown(2).
+
+        :raises OSError: ``ENOTCONN`` without a connection.
+        """
+        self._alive()
+        if self.state != OPEN:
+            raise failure(errno.ENOTCONN)
+        assert self.inward is not None
+        assert self.outward is not None
+        if how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            self.readShut = True
+            if self.family is _UNIX:
+                self.inward.source.writeShut = True
+                self.inward.source.wake()
+        if how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            self._end()
+        self.wake()
+
+    def _end(self) -> None:
+        assert self.outward is not None
+        self.writeShut = True
+        if not self.outward.ended:
+            self.note(self.outward.sink, "end")
+            self.outward.end()
+
+    # -- its end
+
+    def release(self) -> None:
+        if self.state == LISTENING:
+            self.host.ports.leave(self)
+            for server in self.pending:
+                server.closed = True
+                server.note(server.peer, "reset")
+                assert server.outward is not None
+                server.outward.reset()
+            self.pending.clear()
+            self.note(None, "unlisten")
+            return
+        self.host.ports.leave(self)
+        if self._attempt is not None:
+            self._attempt.giveUp()
+        elif self.state == OPEN:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        inward, outward = self.inward, self.outward
+        assert inward is not None
+        assert outward is not None
+        unread = inward.size > 0
+        for data in inward.queue:
+            if type(data) is Rights:
+                data.discard()
+        if self.family is _UNIX:
+            self._end()
+            peer = outward.sink
+            if unread and not peer.closed:
+                peer.error = errno.ECONNRESET
+            inward.purge()
+            peer.wake()
+        elif unread or self._lingersNot():
+            outward.reset()
+        else:
+            self._end()
+
+    def _lingersNot(self) -> bool:
+        """Whether SO_LINGER is on with a time of 0: close means RST (socket(7))."""
+        linger = self.option(socket.SOL_SOCKET, socket.SO_LINGER)
+        return isinstance(linger, bytes) and struct.unpack("ii", linger)[0] != 0 and struct.unpack("ii", linger)[1] == 0
+
+    # -- looking at it
+
+    @property
+    def peer(self) -> StreamSocket | None:
+        """The socket at the other end."""
+        return None if self.outward is None else self.outward.sink
+
+    def getpeername(self) -> Place:
+        """The other side's address.
+
+        :raises OSError: ``ENOTCONN`` without a connection.
+        """
+        self._alive()
+        if self.state != OPEN:
+            raise failure(errno.ENOTCONN)
+        return "" if self.remote is None else self.remote
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_PEERCRED) and self.family is _UNIX:
+            return self._credentials[:size]
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return int(self.state == LISTENING)
+        return super().getsockopt(level, option, size)
+
+    def poll(self) -> int:
+        state = self.state
+        if state == OPEN:
+            inward, outward = self.inward, self.outward
+            assert inward is not None
+            assert outward is not None
+            readEnd = inward.arrivedEnd or self.readShut
+            gone = self.family is _UNIX and outward.sink.closed
+            mask = POLLIN if inward.size or readEnd else 0
+            if self.writeShut or gone or outward.isWritable():
+                mask |= POLLOUT
+            if readEnd and (self.writeShut or gone):
+                mask |= POLLHUP
+            return mask | POLLERR if self.error else mask
+        if state == LISTENING:
+            return POLLIN if self.pending else 0
+        if state == BROKEN:
+            return POLLIN | POLLOUT | POLLHUP | (POLLERR if self.error else 0)
+        return 0 if state == CONNECTING else POLLOUT | POLLHUP
+
+    def note(self, other: Socket | None, what: str, data: bytes | None = None) -> None:
+        """Write it into the network's trace."""
+        self.host.network.trace.note(self.label, "" if other is None else other.label, what, data)
+
+
+class _Attempt:
+    """TCP's three-way handshake, from the client's side."""
+
+    __slots__ = ("_begun", "_client", "_server", "_timer")
+
+    def __init__(self, client: StreamSocket) -> None:
+        self._client: StreamSocket | None = client
+        self._server: StreamSocket | None = None
+        self._timer: Any = None
+        self._begun = client.host.network.now
+
+    def begin(self) -> None:
+        client = self._client
+        assert client is not None
+        network = client.host.network
+        network.trace.note(client.label, network.labelOf(client.host, client.remote), "connect", None)
+        self._synchronise(0)
+
+    def _synchronise(self, attempt: int) -> None:
+        """Send SYN."""
+        client = self._client
+        if client is None:
+            return
+        network = client.host.network
+        if attempt > len(SYN_RETRIES):
+            self._end(errno.ETIMEDOUT)
+            return
+        host = network.hostAt(client.host, client.remote[0])
+        if host is None:
+            self._end(errno.EHOSTUNREACH)
+            return
+        network.road(client.host, host).control(self._arrive, host)
+        if self._client is not None:
+            at = SYN_RETRIES[attempt] if attempt < len(SYN_RETRIES) else SYN_TIMEOUT
+            self._timer = network.at(self._begun + at, self._synchronise, attempt + 1)
+
+    def _arrive(self, host: Host) -> None:
+        """SYN has come to *host*."""
+        client = self._client
+        if client is None or host.dead:
+            return
+        road, back = host.network.road(client.host, host), host.network.road(host, client.host)
+        if self._server is None:
+            listener = host.ports.listener(client.remote)
+            if listener is None or road.refuses():
+                back.control(self._refused)
+                return
+            if listener.isFull():
+                return  # dropped, as Linux does; it will be sent again
+            self._server = listener.enqueue(client, back, road)
+        back.control(self._established)
+
+    def _established(self) -> None:
+        """SYN-ACK has come."""
+        client = self._client
+        if client is not None:
+            self._forget()
+            client.established()
+
+    def _refused(self) -> None:
+        """RST has come instead."""
+        if self._client is not None:
+            self._client.host.network.trace.note(
+                self._client.host.network.labelOf(self._client.host, self._client.remote),
+                self._client.label,
+                "refuse",
+                None,
+            )
+        self._end(errno.ECONNREFUSED)
+
+    def _end(self, number: int) -> None:
+        client = self._client
+        if client is not None:
+            self._forget()
+            client.fail(number)
+
+    def giveUp(self) -> None:
+        """The client closes: nobody waits for an answer any more; what the server has made of it is reset."""
+        client = self._client
+        assert client is not None
+        self._forget()
+        if self._server is not None and client.outward is not None:
+            client.outward.reset()
+
+    def _forget(self) -> None:
+        self._client = None
+        if self._timer is not None:
+            self._timer.cancel()
