@@ -65,6 +65,11 @@ class Host:
 
     # -- addresses
 
+    @property
+    def address(self) -> str:
+        """Its first address."""
+        return self.addresses[0]
+
     def has(self, text: str) -> bool:
         """Whether the IP address *text* is one of this host's."""
         return isLoopback(text) or text in self.addresses

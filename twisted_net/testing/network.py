@@ -41,7 +41,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any, Final, Self, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, execute, maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_net.errors import OptionError
@@ -95,12 +96,15 @@ class MemoryNetwork:
 
     As a context manager it is closed at the end, and fails when something was left open: :meth:`close`.
 
+    :ivar inMemory: True; a :class:`~twisted_net.testing.loopback.LoopbackNetwork` says False.
     :ivar now: the time: seconds since the network was made.
     :ivar hosts: its hosts, by name.
     :ivar names: names that can be looked up beside those of the hosts (:class:`~twisted_net.testing.names.Names`).
     :ivar trace: what has happened (:class:`~twisted_net.testing.trace.Trace`).
     :ivar choices: the decisions (:class:`~twisted_net.testing.choices.Choices`).
     """
+
+    inMemory = True
 
     def __init__(self, seed: int | None = None, *, choices: Choices | None = None) -> None:
         if seed is not None and choices is not None:
@@ -115,6 +119,7 @@ class MemoryNetwork:
         self._addresses: dict[str, Host] = {}
         self._events: list[tuple[float, int, _Event]] = []
         self._made = 0
+        self._paths = 0
         self._place: InPlace | None = None
         self._closed = False
 
@@ -128,7 +133,7 @@ class MemoryNetwork:
         if kind is None:
             self.close()
         else:
-            self._shut()
+            self.shut()
             assert error is not None
             error.add_note(self.story())
 
@@ -196,6 +201,11 @@ class MemoryNetwork:
             road = self._roads[key] = self.link(source, target).road(target)
         return road
 
+    def path(self) -> str:
+        """A path for a UNIX socket that was not given before."""
+        self._paths += 1
+        return f"/run/{self._paths}.sock"
+
     def partition(self, *groups: Iterable[Host | str]) -> None:
         """Cut every link between hosts of different *groups*; hosts that are in none form one more."""
         sides = [{self._named(host).name for host in group} for group in groups]
@@ -239,6 +249,14 @@ class MemoryNetwork:
         """The time: seconds since the network was made."""
         return self.now
 
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after that many seconds of virtual time."""
+        return deferLater(self.reactor, seconds, lambda: None)
+
+    def begin(self, what: Any, *, timeout: float = DAY) -> Deferred[Any]:
+        """As :meth:`run`, with the result or the failure in a Deferred that has fired."""
+        return execute(self.run, what, timeout=timeout)
+
     def at(self, time: float, function: Callable[..., object], *args: object) -> _Event:
         """Call *function* at *time*, on behalf of no host: kernels and links do so, and a test may.
 
@@ -262,7 +280,7 @@ class MemoryNetwork:
         results: list[Any] = []
         with self._inPlace():
             self._start()
-            _deferred(what).addBoth(results.append)
+            begun(what).addBoth(results.append)
             self._runWhile(lambda: not results, self.now + timeout)
         if isinstance(results[0], Failure):
             results[0].raiseException()
@@ -380,11 +398,12 @@ class MemoryNetwork:
             self.settle()
             leaks = self.leaks()
         finally:
-            self._shut()
+            self.shut()
         if leaks:
             raise LeakError("left behind:\n" + "\n".join(f"  {leak}" for leak in leaks) + f"\n{self.story()}")
 
-    def _shut(self) -> None:
+    def shut(self) -> None:
+        """End everything, whatever is left open."""
         self._closed = True
         for host in self.living():
             host.die()
@@ -418,7 +437,8 @@ class _Placed:
 _LAST: Final = 60
 
 
-def _deferred(what: Any) -> Deferred[Any]:
+def begun(what: Any) -> Deferred[Any]:
+    """Call, or begin to wait for, *what* as :meth:`MemoryNetwork.run` takes it."""
     if callable(what):
         return maybeDeferred(_called, what)
     return _awaited(what)

@@ -108,6 +108,11 @@ class MemoryReactor(ReactorBase):
         if not self._startedBefore and not self._started:
             self.startRunning(installSignalHandlers=False)
 
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass on the whole network, as :meth:`MemoryNetwork.advance
+        <twisted_net.testing.network.MemoryNetwork.advance>` does."""
+        self._network.advance(seconds)
+
     def _openSpare(self) -> Any:
         return _Spare(self.host)
 

@@ -146,6 +146,7 @@ class Road:
             if self.faults:
                 random = self._network.choices.random("faults " + lane.site)
                 lane.transit = StreamFaults(self.faults, random, self._network.now)
+                self._follow(lane, lane.transit, [])
         return lane.transit
 
     def _wander(self, lane: Lane) -> float:
