@@ -36,12 +36,12 @@ __all__ = ["LIMIT", "Choices", "Schedule", "Step"]
 #: still the whole schedule of that run. Some 10 MB; a thousand times of what a person wants to read.
 LIMIT: Final = 100_000
 
-#: One word of a schedule's text. A site may hold "#" as "%23" only.
+#: The items of a schedule's text, which stand between commas. A site may hold "#" as "%23" only.
 _SEED: Final = re.compile(r"seed=(-?[0-9]+)", re.ASCII)
 _STEP: Final = re.compile(r"([^#]+)#([0-9]+)=([0-9]+)/([0-9]+)", re.ASCII)
 
 #: What a site's name keeps in a schedule's text, besides letters and digits; all else is percent-encoded.
-_SAFE: Final = ":/<>@[]()|*+&!"
+_SAFE: Final = " :/<>@[]()|*+&!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Step:
     """
     One decision that is not calm.
 
-    :param site: who asked: a text of printable characters.
+    :param site: who asked: words of printable characters, with single spaces between.
     :param number: how often the site had been asked before, from 0.
     :param value: what was answered: from 1 to ``count - 1``.
     :param count: how many answers there were.
@@ -78,7 +78,8 @@ class Schedule:
     """
     A run told completely: the seed of its faults, and its decisions that are not calm.
 
-    ``str(schedule)`` is one line of words, such as ``seed=17 cut#3=5/64 order#0=1/2``; :meth:`parse` reads it back.
+    ``str(schedule)`` is one line, such as ``seed=17, cut client>server#3=5/64, order#0=1/2``; :meth:`parse` reads it
+    back.
 
     :raises OptionError: when the seed is no whole number, or two steps speak of the same decision.
     """
@@ -91,16 +92,16 @@ class Schedule:
         _bySite(self.steps)
 
     def __str__(self) -> str:
-        return " ".join([f"seed={self.seed}", *map(str, self.steps)])
+        return ", ".join([f"seed={self.seed}", *map(str, self.steps)])
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
         """
-        Read what ``str(schedule)`` wrote; any white space may stand between the words.
+        Read what ``str(schedule)`` wrote; any white space may stand in place of a space.
 
-        :raises OptionError: when the text is no schedule; it names the word.
+        :raises OptionError: when the text is no schedule; it names the part.
         """
-        first, *others = text.split() or [""]
+        first, *others = (" ".join(part.split()) for part in text.split(","))
         return cls(_parseSeed(first), tuple(map(_parseStep, others)))
 
     def describe(self) -> str:
@@ -233,32 +234,33 @@ def _bySite(steps: Iterable[Step]) -> dict[str, dict[int, int]]:
     return found
 
 
-def _parseSeed(word: str) -> int:
-    if (match := _SEED.fullmatch(word)) is None:
-        raise OptionError(f"a schedule begins with {word!r}; it must begin with its seed, such as 'seed=17'")
-    return _whole(match[1], word)
+def _parseSeed(part: str) -> int:
+    if (match := _SEED.fullmatch(part)) is None:
+        raise OptionError(f"a schedule begins with {part!r}; it must begin with its seed, such as 'seed=17'")
+    return _whole(match[1], part)
 
 
-def _parseStep(word: str) -> Step:
-    if (match := _STEP.fullmatch(word)) is None:
-        raise OptionError(f"{word!r} is no step of a schedule; write SITE#NUMBER=VALUE/COUNT, such as 'cut#3=5/64'")
-    number, value, count = (_whole(digits, word) for digits in match.groups()[1:])
+def _parseStep(part: str) -> Step:
+    if (match := _STEP.fullmatch(part)) is None:
+        raise OptionError(f"{part!r} is no step of a schedule; write SITE#NUMBER=VALUE/COUNT, such as 'cut#3=5/64'")
+    number, value, count = (_whole(digits, part) for digits in match.groups()[1:])
     try:
         return Step(unquote(match[1]), number, value, count)
     except OptionError as error:
-        raise OptionError(f"{word!r} is no step of a schedule: {error.strerror}") from None
+        raise OptionError(f"{part!r} is no step of a schedule: {error.strerror}") from None
 
 
-def _whole(digits: str, word: str) -> int:
+def _whole(digits: str, part: str) -> int:
     try:
         return int(digits)
     except ValueError:  # more digits than Python cares to read (sys.set_int_max_str_digits)
-        raise OptionError(f"{word[:40]!r}... has a number of {len(digits)} digits; give one that is shorter") from None
+        raise OptionError(f"{part[:40]!r}... has a number of {len(digits)} digits; give one that is shorter") from None
 
 
 def _checkSite(site: object) -> None:
-    if not isinstance(site, str) or not site or not site.isprintable():
-        raise OptionError(f"site is {site!r}; it must be a text of printable characters, such as 'cut client>server'")
+    if not isinstance(site, str) or not site or not site.isprintable() or site != " ".join(site.split()):
+        rule = "printable words with single spaces between, such as 'cut client>server'"
+        raise OptionError(f"site is {site!r}; it must be {rule}")
 
 
 def _checkWhole(name: str, value: object, rule: str, least: int | None = None) -> None:
