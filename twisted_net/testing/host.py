@@ -174,9 +174,13 @@ class Host:
         self.frozen = False
 
     def die(self) -> None:
-        """Switch it off: nobody is told anything, by anybody, ever."""
-        self.dead = True
+        """Switch it off, and cut its links: nobody is told anything, by anybody, ever."""
         self.network.isolate(self)
+        self.switchOff()
+
+    def switchOff(self) -> None:
+        """Its program ends where it stands, and all its sockets are gone."""
+        self.dead = True
         for skt in self.sockets():
             skt.vanish()
         self._descriptors.clear()

@@ -106,7 +106,11 @@ class LoopbackNetwork:
 
     def begin(self, what: Any, *, timeout: float = PATIENCE) -> Deferred[Any]:
         """Begin *what* (as :meth:`run` takes it) in a reactor that runs, or will; fires with what it gives."""
-        return begun(what).addTimeout(timeout, self.reactor)
+        beginning: Deferred[Any] = Deferred()
+        # The timer first: what begins now may be over at once, or look at what is scheduled.
+        ending = beginning.addCallback(lambda nothing: begun(what)).addTimeout(timeout, self.reactor)
+        beginning.callback(None)
+        return ending
 
     def run(self, what: Any, *, timeout: float = PATIENCE) -> Any:
         """

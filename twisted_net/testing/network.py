@@ -121,6 +121,8 @@ class MemoryNetwork:
         self._made = 0
         self._paths = 0
         self._place: InPlace | None = None
+        self._shown: Host | None = None
+        self._due: list[Host] = []
         self._closed = False
 
     def __repr__(self) -> str:
@@ -319,11 +321,11 @@ class MemoryNetwork:
         with self._inPlace():
             self._start()
             turns = 0
-            while (at := self._next()) is not None and (at <= self.now or self._packetsUntil() is not None):
+            while (at := self._next()) is not None and (at <= self.now or self._nextPacket() is not None):
                 turns = turns + 1 if at <= self.now else 0
                 self._stepOrFail(at, turns)
 
-    def _packetsUntil(self) -> float | None:
+    def _nextPacket(self) -> float | None:
         events = self._events
         while events and events[0][2].function is None:
             heappop(events)
@@ -343,28 +345,32 @@ class MemoryNetwork:
             event = heappop(events)[2]
             if event.function is not None:
                 event.function(*event.args)
-        hosts = [host for host in self.hosts.values() if self._hasWork(host)]
+        hosts, self._due = self._due, []
         while hosts:
             host = hosts.pop(self.choices.pick("host", len(hosts)) if len(hosts) > 1 else 0)
-            if self._place is not None:
+            if self._place is not None and host is not self._shown:
+                self._shown = host
                 self._place.show(host.reactor)
             host.reactor.turn()
 
-    def _hasWork(self, host: Host) -> bool:
-        if host.dead or host.frozen:
-            return False
-        at = host.reactor.nextDeadline()
-        return at is not None and at <= self.now
-
     def _next(self) -> float | None:
-        """When something is due; None when nothing ever is."""
-        soonest = self._packetsUntil()
+        """When something is due, and who then has work; None when nothing ever is."""
+        soonest = self._nextPacket()
+        due = []
         for host in self.hosts.values():
             if host.dead or host.frozen:
                 continue
             at = host.reactor.nextDeadline()
-            if at is not None and (soonest is None or at < soonest):
+            if at is None:
+                continue
+            if at < self.now:  # it was frozen when it should have worked
+                at = self.now
+            if soonest is None or at < soonest:
                 soonest = at
+                due = [host]
+            elif at == soonest:
+                due.append(host)
+        self._due = due
         return soonest
 
     def _start(self) -> None:
@@ -406,7 +412,7 @@ class MemoryNetwork:
         """End everything, whatever is left open."""
         self._closed = True
         for host in self.living():
-            host.die()
+            host.switchOff()
         self._events.clear()
 
 
@@ -429,7 +435,7 @@ class _Placed:
 
     def __exit__(self, *failure: object) -> None:
         if self._place is not None:
-            self._network._place = None
+            self._network._place = self._network._shown = None
             self._place.__exit__(*failure)
 
 

@@ -63,6 +63,7 @@ class MemoryReactor(ReactorBase):
         #: The host that it runs on.
         self.host = host
         self._network = host.network
+        self._order = f"order {host.name}"
         self._calls: list[tuple[float, int, DelayedCall]] = []
         self._made = 0
         self._cancelled = 0
@@ -188,15 +189,11 @@ class MemoryReactor(ReactorBase):
             if choices.calm or len(ready) == 1:
                 skt = ready.popleft()
             else:
-                place = choices.pick(self._orderSite, len(ready), 3)
+                place = choices.pick(self._order, len(ready), 3)
                 skt = ready[place]
                 del ready[place]
             skt.listed = False
             self._serve(skt)
-
-    @property
-    def _orderSite(self) -> str:
-        return "order " + self.host.name
 
     def _runDue(self) -> None:
         if self.threadCallQueue:
@@ -276,7 +273,7 @@ class MemoryReactor(ReactorBase):
     def addWriter(self, writer: Any) -> None:
         """Serve *writer*, whose ``fileno()`` is of this host's, whenever its socket is writable."""
         if writer not in self._writes:
-            skt = self.host.descriptor(self._fileno(writer))
+            skt = self._reads.get(writer) or self.host.descriptor(self._fileno(writer))
             self._writes[writer] = skt
             skt.writer = writer
             skt.wake()
