@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted_net.errors import OptionError
 from twisted_net.testing.kernel.datagram import DatagramSocket
+from twisted_net.testing.kernel.link import Road
 from twisted_net.testing.kernel.ports import Ports, address, isLoopback
 from twisted_net.testing.kernel.sockets import Place, Socket, failure
 from twisted_net.testing.kernel.stream import StreamSocket
@@ -52,6 +53,8 @@ class Host:
         self.descriptorLimit = DESCRIPTORS
         self.ready: deque[Socket] = deque()
         self.ports = Ports(self)
+        #: The road of its UNIX sockets: what is sent there is there, whatever is left to chance elsewhere.
+        self.inside = Road(self, self, calm=True)
         #: Switched off without a word: see :meth:`die`.
         self.dead = False
         #: The program does not run: see :meth:`freeze`.

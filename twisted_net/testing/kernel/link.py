@@ -39,10 +39,11 @@ NO_FAULTS: Final = Faults()
 class Road:
     """One direction of a link.
 
+    :param calm: leave nothing to chance; None: as the network.
     :ivar clear: nothing delays, loses or changes what is sent here.
     """
 
-    def __init__(self, source: Host, target: Host) -> None:
+    def __init__(self, source: Host, target: Host, *, calm: bool | None = None) -> None:
         self.source = source
         self.target = target
         self._network = source.network
@@ -57,7 +58,8 @@ class Road:
         self._datagrams: DatagramFaults | None = None
         self._refusals: Refusals | None = None
         self._delay = 0.0
-        self._calm = self._network.choices.calm
+        self._calm = self._network.choices.calm if calm is None else calm
+        self._lastDatagram = 0.0
         self.clear = self._calm
 
     # -- its state
@@ -233,7 +235,10 @@ class Road:
             deliveries = self._datagrams.feed(data, now)
         else:
             wander = 0 if self._calm else self._network.choices.pick("datagram " + self._site, len(WANDER), 4)
-            deliveries = [(now + WANDER[wander], data)]
+            at = now + WANDER[wander]
+            if self.source is self.target:  # a host's own datagrams do not overtake each other
+                at = self._lastDatagram = max(at, self._lastDatagram)
+            deliveries = [(at, data)]
         for at, piece in deliveries:
             if at <= now:
                 arrive(piece)

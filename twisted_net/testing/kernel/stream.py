@@ -30,9 +30,9 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from twisted_net.testing.kernel.ports import key
+from twisted_net.testing.kernel.ports import key, seenBy
 from twisted_net.testing.kernel.sockets import POLLERR, POLLHUP, POLLIN, POLLOUT, Place, Socket, failure
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from twisted_net.testing.host import Host
     from twisted_net.testing.kernel.link import Road
 
-#: Bytes that a receiver takes before they are read, and bytes that a sender's kernel keeps beyond that: SO_RCVBUF and
-#: SO_SNDBUF of sockets for which nobody has set them. Less than Linux has, so that tests meet a full window sooner.
-WINDOW: Final = 65_536
-BUFFER: Final = 65_536
+#: SO_RCVBUF and SO_SNDBUF of sockets for which nobody has set them (Linux' net.ipv4.tcp_rmem); here they do not grow.
+#: Half of the one is the window: bytes that a receiver takes before they are read. Half of the other is what a sender's
+#: kernel keeps beyond that. The other halves are the kernel's own (socket(7)).
+BUFFER: Final = 131_072
 
 #: The longest queue of connections that wait to be accepted: Linux' net.core.somaxconn.
 SOMAXCONN: Final = 4096
@@ -59,10 +59,16 @@ _UNIX: Final = socket.AF_UNIX
 NEW, LISTENING, CONNECTING, OPEN, BROKEN = range(5)
 
 
-class Rights(bytes):
-    """Bytes that descriptors of this process travel with (unix(7): SCM_RIGHTS)."""
+class Rights(NamedTuple):
+    """Descriptors of this process that travel with bytes (unix(7): SCM_RIGHTS).
 
-    descriptors: tuple[int, ...] = ()
+    :ivar start: how many bytes of the lane come before those that they were sent with.
+    :ivar end: how many, those included.
+    """
+
+    start: int
+    end: int
+    descriptors: list[int]
 
     def discard(self) -> None:
         """Nobody wants them: close them."""
@@ -74,6 +80,9 @@ class Lane:
     """One direction of a connection.
 
     :ivar transit: what faults make of the bytes on their way; None without faults.
+    :ivar sent: how many bytes were put into it, ever.
+    :ivar taken: how many were taken out.
+    :ivar rights: descriptors that nobody has received yet.
     """
 
     __slots__ = (
@@ -85,12 +94,16 @@ class Lane:
         "overdue",
         "queue",
         "revision",
+        "rights",
         "road",
+        "sent",
         "sentEnd",
+        "sentReset",
         "sink",
         "site",
         "size",
         "source",
+        "taken",
         "transit",
         "unsent",
         "unsentSize",
@@ -106,13 +119,15 @@ class Lane:
         self.flight = 0
         self.unsent: deque[bytes] = deque()
         self.unsentSize = 0
-        self.window: int = sink.option(socket.SOL_SOCKET, socket.SO_RCVBUF) or WINDOW
-        self.buffer: int = source.option(socket.SOL_SOCKET, socket.SO_SNDBUF) or BUFFER
-        self.ended = self.sentEnd = self.arrivedEnd = False
+        self.window: int = sink.option(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        self.buffer: int = source.option(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        self.ended = self.sentEnd = self.sentReset = self.arrivedEnd = False
         self.transit: StreamFaults | None = None
         self.revision = -1
         self.lastAt = 0.0
         self.overdue = False
+        self.sent = self.taken = 0
+        self.rights: deque[Rights] = deque()
         #: How its decisions are named.
         self.site = f"{source.label}>{sink.label}"
 
@@ -129,12 +144,16 @@ class Lane:
 
     def put(self, data: bytes) -> int:
         """Take what fits of *data*; the number of bytes."""
+        if not data:
+            return 0
         if not self.unsent and not self.flight and self.road.clear and len(data) <= self.window - self.size:
+            self.sent += len(data)
             self.arrive(data)
             return len(data)
         if len(data) > (room := self.room()):
             data = data[:room]
         if data:
+            self.sent += len(data)
             self.unsent.append(data)
             self.unsentSize += len(data)
             self.pump()
@@ -170,9 +189,11 @@ class Lane:
                 road.carryEnd(self)
 
     def reset(self) -> None:
-        """RST: what is unsent is dropped."""
+        """RST, once: what is unsent is dropped."""
+        if self.sentReset:
+            return
         self.purge()
-        self.ended = self.sentEnd = True
+        self.ended = self.sentEnd = self.sentReset = True
         self.source.note(self.sink, "reset")
         if self.road.clear and not self.flight:
             self.arriveReset()
@@ -189,10 +210,9 @@ class Lane:
     def arrive(self, data: bytes) -> None:
         """Bytes have come; they are no longer in flight."""
         sink = self.sink
-        if sink.closed:
-            # Nobody reads them any more: RFC 9293, 3.5.2.
-            if sink.outward is not None:
-                sink.outward.reset()
+        if sink.closed or (sink.readShut and sink.writeShut):
+            # Nobody reads them any more: RFC 1122, 4.2.2.13.
+            sink.turnAway()
             return
         self.queue.append(data)
         self.size += len(data)
@@ -212,15 +232,16 @@ class Lane:
         """Take up to *most* bytes out of the queue, and open the window for as many."""
         queue = self.queue
         first = queue[0]
+        if self.rights:
+            # A call does not read beyond the bytes that descriptors have come with.
+            most = min(most, self.rights[0].end - self.taken)
         if len(queue) == 1 and len(first) <= most:
             queue.clear()
             data = first
-        elif type(first) is Rights:
-            data = queue.popleft()  # what travels with descriptors is read by itself
         else:
             pieces = []
             left = most
-            while queue and left and type(queue[0]) is not Rights:
+            while queue and left:
                 piece = queue.popleft()
                 if len(piece) > left:
                     queue.appendleft(piece[left:])
@@ -229,10 +250,20 @@ class Lane:
                 left -= len(piece)
             data = b"".join(pieces)
         self.size -= len(data)
+        self.taken += len(data)
         if self.unsent:
             self.pump()
             self.source.wake()
         return data
+
+    def takeRights(self) -> Rights | None:
+        """The descriptors that have come with what was taken last, if any have."""
+        return self.rights.popleft() if self.rights and self.rights[0].start < self.taken else None
+
+    def discardRights(self) -> None:
+        """Close the descriptors that nobody will receive any more."""
+        while self.rights:
+            self.rights.popleft().discard()
 
     def peek(self, most: int) -> bytes:
         """Up to *most* bytes that can be taken; they stay."""
@@ -246,6 +277,7 @@ class StreamSocket(Socket):
     """
 
     kind = socket.SOCK_STREAM
+    bufferSize = BUFFER
 
     def __init__(self, host: Host, family: int, *, opened: bool = True) -> None:
         super().__init__(host, family, opened=opened)
@@ -258,7 +290,8 @@ class StreamSocket(Socket):
         self.pending: deque[StreamSocket] = deque()
         self.backlog = 0
         self._attempt: _Attempt | None = None
-        self._credentials = b""
+        #: `connect` has begun, and no later call of it has told how that went.
+        self._untold = False
 
     # -- listening
 
@@ -276,6 +309,8 @@ class StreamSocket(Socket):
         """Let clients connect; up to *backlog* and one more of them wait to be accepted, as on Linux."""
         self._alive()
         self.host.maybeFail("listen")
+        if self.state not in (NEW, LISTENING) or (self.place is None and self.family is _UNIX):
+            raise failure(errno.EINVAL)
         if self.place is None:
             self.bind(self.unbound())
         self.host.ports.listen(self)
@@ -293,15 +328,20 @@ class StreamSocket(Socket):
         server = StreamSocket(self.host, self.family, opened=False)
         server.place = server.host.ports.local(self, client)
         server.label = self.label
-        server.remote = client.place
-        server._credentials = client.host.credentials
-        client._credentials = self.host.credentials
+        server.remote = None if client.place is None else seenBy(self.family, client.place)
+        server.introduce(client.host.credentials)
+        client.introduce(self.host.credentials)
         server.state = OPEN
         client.outward = server.inward = Lane(client, server, road)
         server.outward = client.inward = Lane(server, client, back)
         self.pending.append(server)
         self.wake()
         return server
+
+    def introduce(self, credentials: bytes) -> None:
+        """Tell who is at the other end; TCP tells nobody."""
+        if self.family is _UNIX:
+            self._options[socket.SOL_SOCKET, socket.SO_PEERCRED] = credentials
 
     def accept(self) -> tuple[StreamSocket, Place]:
         """The next connection that waits, and its client's address.
@@ -333,27 +373,38 @@ class StreamSocket(Socket):
 
     def connect_ex(self, place: Place) -> int:
         """Begin to connect, as connect(2) of a non-blocking socket; an errno, or 0 when it is connected."""
-        self._alive()
-        if self.state in (OPEN, LISTENING):
-            return errno.EISCONN
+        if self.closed:
+            return errno.EBADF
         if self.state == CONNECTING:
             return errno.EALREADY
-        if self.state == BROKEN:
-            return self.takeError() or errno.ECONNABORTED
+        if self._untold:
+            return self._tell()
+        if self.state != NEW and self.family is not _UNIX:
+            return errno.EISCONN
         try:
             self.host.maybeFail("connect")
             if self.family is _UNIX:
                 return self._connectUnix(place)
-            self.remote = self.host.ports.canonical(self.family, place)
+            self.remote = self.host.ports.reached(self.family, place)
             if self.place is None:
                 self.place = self.host.ports.ephemeral(self, self.remote)
                 self.label = self.host.labelOf(self.place)
         except OSError as error:
             return error.errno or errno.EINVAL
         self.state = CONNECTING
+        self._untold = True
         self._attempt = _Attempt(self)
         self._attempt.begin()
         return errno.EINPROGRESS
+
+    def _tell(self) -> int:
+        """How the attempt went. One that has failed is forgotten then, and the next call begins another."""
+        self._untold = False
+        if self.state == OPEN:
+            return 0
+        if self.outward is None:
+            self.state = NEW
+        return self.takeError() or errno.ECONNABORTED
 
     def _connectUnix(self, place: Place) -> int:
         listener = self.host.ports.file(place)
@@ -366,10 +417,11 @@ class StreamSocket(Socket):
             return errno.ECONNREFUSED
         if listener.isFull():
             return errno.EAGAIN
+        if self.state != NEW:
+            return errno.EISCONN if self.state == OPEN else errno.EINVAL
         self.remote = listener.place
         self.note(listener, "connect")
-        road = self.host.network.road(self.host, self.host)
-        listener.enqueue(self, road, road)
+        listener.enqueue(self, self.host.inside, self.host.inside)
         self.state = OPEN
         return 0
 
@@ -393,9 +445,22 @@ class StreamSocket(Socket):
         if self.closed:
             if self.outward is not None:
                 self.outward.purge()
-        elif self.state == OPEN:
+        elif self.state == OPEN and not self._isOver():
             assert self.inward is not None
-            self.fail(errno.EPIPE if self.inward.arrivedEnd else errno.ECONNRESET)
+            self.fail(errno.EPIPE if self.inward.arrivedEnd and not self.writeShut else errno.ECONNRESET)
+
+    def turnAway(self) -> None:
+        """Bytes have come that nobody can read any more: the connection is reset, for both sides."""
+        assert self.outward is not None
+        self.outward.reset()
+        if not self.closed:
+            self.fail(errno.ECONNRESET)
+
+    def _isOver(self) -> bool:
+        """Whether both sides of a TCP connection have ended it: then the kernel knows it no more (RFC 9293, 3.3.2)."""
+        if self.family is _UNIX or self.inward is None or self.outward is None:
+            return False
+        return self.inward.arrivedEnd and self.outward.arrivedEnd
 
     # -- bytes
 
@@ -405,13 +470,19 @@ class StreamSocket(Socket):
         :raises OSError: ``EAGAIN`` when there are none; ``ECONNRESET`` and others when the connection has failed.
         """
         data = self._receive(size, flags)
-        if type(data) is Rights:
-            data.discard()
+        if self.inward is not None and self.inward.rights and not flags & _PEEK:
+            rights = self.inward.takeRights()
+            if rights is not None:
+                rights.discard()
         return data
 
     def _receive(self, size: int, flags: int = 0) -> bytes:
         inward = self.inward
-        if inward is not None and inward.size and self.state != CONNECTING and size > 0:
+        if size == 0:
+            return b""  # the socket module asks no kernel then
+        if self.closed:
+            raise failure(errno.EBADF)
+        if inward is not None and inward.size and self.state != CONNECTING:
             if flags & _PEEK:
                 return inward.peek(size)
             choices = self.host.network.choices
@@ -421,9 +492,12 @@ class StreamSocket(Socket):
             data = inward.take(size)
             self.note(inward.source, "read", data)
             return data
-        self._alive()
         if inward is None and self.state != BROKEN:
+            if self.family is _UNIX:
+                raise failure(errno.EINVAL)
             raise failure(errno.EAGAIN if self.state == CONNECTING else errno.ENOTCONN)
+        if inward is not None and inward.arrivedEnd and self.family is not _UNIX:
+            return b""  # an error that came after the end is for who writes
         self.raiseError()
         if self.readShut or self.state == BROKEN or inward is None or inward.arrivedEnd:
             return b""
@@ -436,10 +510,14 @@ class StreamSocket(Socket):
     def recvmsg(self, size: int, space: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, Place]:
         """As :meth:`recv`, with the descriptors that came along (unix(7): SCM_RIGHTS)."""
         data = self._receive(size, flags)
-        if type(data) is not Rights:
+        rights = None if self.inward is None else self.inward.takeRights()
+        if rights is None:
             return data, [], 0, None
-        packed = array.array("i", data.descriptors).tobytes()
-        return bytes(data), [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)], 0, None
+        if space < socket.CMSG_LEN(4 * len(rights.descriptors)):
+            rights.discard()
+            return data, [], socket.MSG_CTRUNC, None
+        packed = array.array("i", rights.descriptors).tobytes()
+        return data, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)], 0, None
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
         """Hand over what fits of *data*; the number of bytes.
@@ -451,33 +529,35 @@ class StreamSocket(Socket):
     def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, place: Place = None) -> int:
         """As :meth:`send`, with descriptors of this process (SCM_RIGHTS), which are duplicated at once."""
         data = b"".join(bytes(one) for one in buffers)
-        descriptors: list[int] = []
+        numbers = array.array("i")
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                descriptors += struct.unpack(f"{len(packed) // 4}i", packed)
-        if not descriptors:
-            return self._send(data)
-        if self.family is not _UNIX:
-            raise failure(errno.EINVAL)
-        marked = Rights(data)
-        marked.descriptors = tuple(os.dup(number) for number in descriptors)
-        try:
-            return self._send(marked)
-        except OSError:
-            marked.discard()
-            raise
+                numbers.frombytes(bytes(packed))
+        if not numbers or self.family is not _UNIX:
+            return self._send(data)  # TCP does not look at them
+        for number in numbers:
+            os.fstat(number)
+        taken = self._send(data)
+        if taken:
+            assert self.outward is not None
+            sent = self.outward.sent
+            self.outward.rights.append(Rights(sent - taken, sent, [os.dup(number) for number in numbers]))
+        return taken
 
     def _send(self, data: bytes) -> int:
-        if self.error:
-            self.raiseError()
         outward = self.outward
+        if self.closed:
+            raise failure(errno.EBADF)
+        if self.family is _UNIX:
+            if outward is None:
+                raise failure(errno.ENOTCONN)
+            if self.writeShut or outward.sink.closed:
+                raise failure(errno.EPIPE)
+        self.raiseError()
         if outward is None or self.state != OPEN or self.writeShut:
-            self._alive()
             raise failure(errno.EAGAIN if self.state == CONNECTING else errno.EPIPE)
-        if self.family is _UNIX and outward.sink.closed:
-            raise failure(errno.EPIPE)
         choices = self.host.network.choices
-        if not choices.calm and len(data) > 1 and type(data) is not Rights:
+        if not choices.calm and len(data) > 1:
             # The kernel may take less than it could.
             data = data[: choices.pick("take " + outward.site, len(data), 8) or len(data)]
         taken = outward.put(data)
@@ -493,10 +573,11 @@ class StreamSocket(Socket):
         :raises OSError: ``ENOTCONN`` without a connection.
         """
         self._alive()
-        if self.state != OPEN:
+        if self.state != OPEN or self._isOver():
             raise failure(errno.ENOTCONN)
         assert self.inward is not None
         assert self.outward is not None
+        self._untold = False
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self.readShut = True
             if self.family is _UNIX:
@@ -515,13 +596,22 @@ class StreamSocket(Socket):
 
     # -- its end
 
+    def vanish(self) -> None:
+        super().vanish()
+        if self.inward is not None:
+            self.inward.discardRights()
+        for server in self.pending:
+            server.vanish()
+
     def release(self) -> None:
         if self.state == LISTENING:
             self.host.ports.leave(self)
             for server in self.pending:
                 server.closed = True
                 server.note(server.peer, "reset")
+                assert server.inward is not None
                 assert server.outward is not None
+                server.inward.discardRights()
                 server.outward.reset()
             self.pending.clear()
             self.note(None, "unlisten")
@@ -537,9 +627,7 @@ class StreamSocket(Socket):
         assert inward is not None
         assert outward is not None
         unread = inward.size > 0
-        for data in inward.queue:
-            if type(data) is Rights:
-                data.discard()
+        inward.discardRights()
         if self.family is _UNIX:
             self._end()
             peer = outward.sink
@@ -554,8 +642,8 @@ class StreamSocket(Socket):
 
     def _lingersNot(self) -> bool:
         """Whether SO_LINGER is on with a time of 0: close means RST (socket(7))."""
-        linger = self.option(socket.SOL_SOCKET, socket.SO_LINGER)
-        return isinstance(linger, bytes) and struct.unpack("ii", linger)[0] != 0 and struct.unpack("ii", linger)[1] == 0
+        isOn, seconds = struct.unpack("ii", self.option(socket.SOL_SOCKET, socket.SO_LINGER))
+        return bool(isOn) and seconds == 0
 
     # -- looking at it
 
@@ -570,16 +658,9 @@ class StreamSocket(Socket):
         :raises OSError: ``ENOTCONN`` without a connection.
         """
         self._alive()
-        if self.state != OPEN:
+        if self.state != OPEN or self._isOver():
             raise failure(errno.ENOTCONN)
         return "" if self.remote is None else self.remote
-
-    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
-        if (level, option) == (socket.SOL_SOCKET, socket.SO_PEERCRED) and self.family is _UNIX:
-            return self._credentials[:size]
-        if (level, option) == (socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return int(self.state == LISTENING)
-        return super().getsockopt(level, option, size)
 
     def poll(self) -> int:
         state = self.state
@@ -590,7 +671,7 @@ class StreamSocket(Socket):
             readEnd = inward.arrivedEnd or self.readShut
             gone = self.family is _UNIX and outward.sink.closed
             mask = POLLIN if inward.size or readEnd else 0
-            if self.writeShut or gone or outward.isWritable():
+            if gone or outward.isWritable() or (self.writeShut and self.family is not _UNIX):
                 mask |= POLLOUT
             if readEnd and (self.writeShut or gone):
                 mask |= POLLHUP
