@@ -172,6 +172,8 @@ class Lane:
             free = self.window - self.size - self.flight
             if free <= 0 or road.stalled:
                 return
+            if free < self.unsentSize and free * 2 < self.window:
+                return  # RFC 9293, 3.8.6.2: no crumbs, which would become more and smaller for ever
             data = self.unsent.popleft()
             if len(data) > free:
                 self.unsent.appendleft(data[free:])
