@@ -1,0 +1,33 @@
+"""What code that nobody here wrote has found in the network in memory: each fault's smallest scene."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pairs import Side
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
+
+from twisted_net.sansio.faults import Bandwidth, Latency
+from twisted_net.testing.network import MemoryNetwork
+
+
+def test_aWindowIsNotFilledUpByTheCrumb() -> None:
+    """A megabyte over a narrow line came in thousands of segments, each smaller than the one before."""
+    with MemoryNetwork(5) as network:
+        client, server = network.host("client"), network.host("server")
+        network.link(client, server).setFaults(Latency(0.02), Bandwidth(1_000_000))
+
+        async def scenario() -> None:
+            there = Side()
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(lambda: there))
+            here = await connectProtocol(TCP4ClientEndpoint(client.reactor, "server", 80), Side())
+            here.transport.write(bytes(1_000_000))
+            here.transport.loseConnection()
+            await there.until(lambda: len(there.received) == 1_000_000)
+            there.transport.loseConnection()
+            await here.happened("lost")
+            await port.stopListening()
+
+        network.run(scenario)
+        assert Counter(event.what for event in network.trace.events)["read"] < 200
