@@ -228,6 +228,9 @@ class MemoryReactor(ReactorBase):
         contexts = context.theContextTracker.currentContext().contexts
         contexts.append({**contexts[-1], ILogContext: {"system": selectable.logPrefix(), "isError": 0}})
         try:
+            if mask & POLLERR and skt.kind is socket.SOCK_DGRAM:
+                # ICMP has come. Most of Twisted's reactors let the port read it; epoll's takes it for the port's end.
+                reads = reader is not None
             if mask & _GONE and not reads:
                 # As Twisted's reactors that poll: with nothing more to read, this is the end.
                 why = CONNECTION_LOST if reader is None else CONNECTION_DONE

@@ -5,7 +5,8 @@ A datagram that does not fit into the receiver's queue (SO_RCVBUF) is dropped an
 port that nobody has is answered by ICMP; only a connected socket hears of that, as ``ECONNREFUSED`` of its next call
 (udp(7)). A group is one of its host's network: every host gets a copy, and there every member of the group (ip(7),
 IP_ADD_MEMBERSHIP), the sender's own host included unless IP_MULTICAST_LOOP is off. Between hosts there is one
-network, so that a TTL of 1 reaches everybody, and one of 0 nobody else.
+network, so that a TTL of 1 reaches everybody, and one of 0 nobody else. On a host that has a member, whoever is bound
+to the port and to every address hears the group, too, unless IP_MULTICAST_ALL is off (ip(7)).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted_net.testing.kernel.ports import isGroup, seenBy, unmapped
-from twisted_net.testing.kernel.sockets import POLLERR, POLLIN, POLLOUT, Place, Socket, failure
+from twisted_net.testing.kernel.ports import ANY, isGroup, isLoopback, seenBy, unmapped
+from twisted_net.testing.kernel.sockets import MULTICAST_ALL, POLLERR, POLLIN, POLLOUT, Place, Socket, failure
 
 if TYPE_CHECKING:
     from twisted_net.testing.host import Host
@@ -38,6 +39,7 @@ class DatagramSocket(Socket):
     """
 
     kind = socket.SOCK_DGRAM
+    bufferSize = QUEUE
 
     def __init__(self, host: Host, family: int) -> None:
         super().__init__(host, family)
@@ -65,9 +67,10 @@ class DatagramSocket(Socket):
     def connect(self, place: Place) -> None:
         """Send to *place*, and hear from nobody else."""
         self._alive()
-        self._remote = self.host.ports.canonical(self.family, place)
+        self._remote = self.host.ports.reached(self.family, place)
         if self.place is None:
             self._bindFor(self._remote)
+        self.place = self._seenAs(self._remote[0])
 
     def getpeername(self) -> Place:
         """Whom it is connected to.
@@ -124,8 +127,10 @@ class DatagramSocket(Socket):
         :raises OSError: ``EMSGSIZE``; ``ECONNREFUSED`` when an earlier datagram was; ``EDESTADDRREQ`` when unconnected.
         """
         self.raiseError()
+        self._alive()
         if self._remote is None:
-            self._alive()
+            if self.place is None:
+                self.bind(self.unbound())  # as Linux does, although nothing is sent
             raise failure(errno.EDESTADDRREQ)
         return self._send(bytes(data), self._remote)
 
@@ -143,6 +148,8 @@ class DatagramSocket(Socket):
     def _send(self, data: bytes, remote: Place) -> int:
         if len(data) > LONGEST[self.family]:
             raise failure(errno.EMSGSIZE)
+        if not remote[1]:
+            raise failure(errno.EINVAL)
         text = unmapped(remote[0])
         broadcast = text == "255.255.255.255"
         if broadcast and not self.option(socket.SOL_SOCKET, socket.SO_BROADCAST):
@@ -157,24 +164,27 @@ class DatagramSocket(Socket):
         if host is None:
             raise failure(errno.ENETUNREACH)
         network.trace.note(self.label, network.labelOf(self.host, remote), "datagram", data)
-        source = self._seenAs(text)
+        source = self._seenAs(remote[0])
         network.road(self.host, host).datagram(data, lambda piece: self._arrive(host, piece, source, remote))
         return len(data)
 
     def _seenAs(self, remote: str) -> Place:
         """Where a datagram to *remote* comes from: a socket of every address sends from the nearest one."""
         text, port = self.place[:2]
-        if text in ("0.0.0.0", "::"):
-            text = self.host.ports.sourceFor(self.family, remote)
+        if text in ANY.values():
+            interface = self.option(socket.IPPROTO_IP, socket.IP_MULTICAST_IF)
+            if interface and isGroup(remote):
+                text = socket.inet_ntop(socket.AF_INET, interface[:4])
+            else:
+                text = self.host.ports.sourceFor(self.family, remote)
         return (text, port, *self.place[2:])
 
     def _arrive(self, host: Host, data: bytes, source: Place, remote: Place) -> None:
         """A datagram has come to *host*."""
-        for skt in host.ports.receivers(remote):
-            if skt.hears(source):
-                skt.enqueue(data, source)
-                return
-        if self._remote is not None:
+        skt = host.ports.receiver(remote, source)
+        if skt is not None:
+            skt.enqueue(data, source)
+        elif self._remote is not None:
             self.host.network.road(host, self.host).control(self._refused)
 
     def _refused(self) -> None:
@@ -189,13 +199,18 @@ class DatagramSocket(Socket):
         broadcast = group == "255.255.255.255"
         network.trace.note(self.label, f"{group}:{remote[1]}", "datagram", data)
         source = self._seenAs(group)
-        for host in network.living():
+        for host in [self.host] if isLoopback(source[0]) else network.living():
             itself = host is self.host
             if not broadcast and not (self.option(level, loop) if itself else self.option(level, hops) > 0):
                 continue
             network.road(self.host, host).datagram(data, _ToMembers(host, source, group, remote[1]))
 
     # -- receiving
+
+    @property
+    def isConnected(self) -> bool:
+        """Whether it hears from one address alone."""
+        return self._remote is not None
 
     def hears(self, source: Place) -> bool:
         """Whether a datagram from *source* is for this socket."""
@@ -205,9 +220,13 @@ class DatagramSocket(Socket):
         """Whether it has joined *group*; everybody has joined the broadcast."""
         return group == "255.255.255.255" or group in self._groups
 
+    def hearsAll(self) -> bool:
+        """Whether it hears the groups that others on its host have joined."""
+        return bool(self.option(*MULTICAST_ALL[self.family]))
+
     def enqueue(self, data: bytes, source: Place) -> None:
         """Keep *data* for who receives, or drop it."""
-        if self._size + len(data) > (self.option(socket.SOL_SOCKET, socket.SO_RCVBUF) or QUEUE):
+        if self._size + len(data) > self.option(socket.SOL_SOCKET, socket.SO_RCVBUF):
             self.dropped += 1
             self.host.network.trace.note(self.label, "", "drop", data)
             return
@@ -224,18 +243,22 @@ class DatagramSocket(Socket):
         self.raiseError()
         if not self._queue:
             raise failure(errno.EAGAIN)
+        if flags & socket.MSG_PEEK:
+            data, source = self._queue[0]
+            return data[:size], source
         data, source = self._queue.popleft()
         self._size -= len(data) + 1
         self.host.network.trace.note(self.label, "", "read", data)
         return data[:size], source
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As :meth:`recvfrom`, without the address."""
+        """As :meth:`recvfrom`, without the address; for no bytes the socket module asks no kernel."""
+        if size == 0:
+            return b""
         return self.recvfrom(size, flags)[0]
 
     def poll(self) -> int:
-        mask = POLLOUT | (POLLIN if self._queue or self.error else 0)
-        return mask | POLLERR if self.error else mask
+        return POLLOUT | (POLLIN if self._queue else 0) | (POLLERR if self.error else 0)
 
     def release(self) -> None:
         self._queue.clear()
@@ -243,7 +266,7 @@ class DatagramSocket(Socket):
 
 
 class _ToMembers:
-    """Brings a copy to every member of a group that a host has."""
+    """Brings a copy to everybody on a host who hears a group."""
 
     __slots__ = ("_group", "_host", "_port", "_source")
 
@@ -254,8 +277,10 @@ class _ToMembers:
         self._port = port
 
     def __call__(self, data: bytes) -> None:
-        for skt in self._host.ports.onPort(self._port):
-            if skt.isMember(self._group) and skt.hears(self._source):
+        if not any(isinstance(skt, DatagramSocket) and skt.isMember(self._group) for skt in self._host.sockets()):
+            return
+        for skt in self._host.ports.bound((self._group, self._port)):
+            if (skt.isMember(self._group) or skt.hearsAll()) and skt.hears(self._source):
                 skt.enqueue(data, self._source)
 
 

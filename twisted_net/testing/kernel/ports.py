@@ -82,9 +82,17 @@ class Ports:
         text = address(family, host)
         return (text, port) if family == socket.AF_INET else (text, port, 0, place[3] if len(place) > 3 else 0)
 
+    def reached(self, family: int, place: Place) -> Place:
+        """*place* as somebody who connects to it reaches it: of "any address" that is the loopback one."""
+        text, *rest = self.canonical(family, place)
+        return (LOOPBACK[family] if text in ANY.values() else text, *rest)
+
     def sourceFor(self, family: int, remote: str) -> str:
         """The address of this host that *remote* is reached from."""
-        if isLoopback(unmapped(remote)) or remote in ANY.values():
+        text = unmapped(remote)
+        if text != remote:
+            return _MAPPED + self.sourceFor(socket.AF_INET, text)
+        if isLoopback(text) or text in ANY.values():
             return LOOPBACK[family]
         return self._host.addressOf(family)
 
@@ -96,13 +104,13 @@ class Ports:
 
     def bind(self, skt: Socket, place: Place) -> Place:
         """Give *place* to *skt*; where it is bound now."""
-        if skt.place is not None:
-            raise failure(errno.EINVAL)
         if skt.family == socket.AF_UNIX:
             return self._bindFile(skt, place)
+        if skt.place is not None:
+            raise failure(errno.EINVAL)
         canonical = self.canonical(skt.family, place)
         text, port = canonical[:2]
-        if text not in ANY.values() and not self._host.has(text) and not self._isGroup(skt, text):
+        if text not in ANY.values() and not self._host.has(unmapped(text)) and not isGroup(text):
             raise failure(errno.EADDRNOTAVAIL)
         self._host.maybeFail(f"bind:{port}")
         if port == 0:
@@ -123,6 +131,8 @@ class Ports:
             name = b"\0%05x" % self._free(skt.kind)
         if name in self._files:
             raise failure(errno.EADDRINUSE)
+        if skt.place is not None:
+            raise failure(errno.EINVAL)
         self._files[name] = skt
         return name if name[:1] == b"\0" else os.fsdecode(name)
 
@@ -133,9 +143,6 @@ class Ports:
             if (kind, port) not in self._bound:
                 return port
         raise failure(errno.EADDRINUSE)
-
-    def _isGroup(self, skt: Socket, text: str) -> bool:
-        return skt.kind == socket.SOCK_DGRAM and isGroup(text)
 
     def _collide(self, skt: Socket, text: str, other: Socket) -> bool:
         theirs = other.place[0]
@@ -195,22 +202,29 @@ class Ports:
             return found[self._next % len(found)]  # type: ignore[no-any-return]
         return found[0] if found else None
 
-    def receivers(self, remote: Place) -> list[DatagramSocket]:
-        """Whom a datagram for *remote* may be for: the most particular first."""
-        found: Any = self._at(socket.SOCK_DGRAM, remote)
-        return found  # type: ignore[no-any-return]
+    def receiver(self, remote: Place, source: Place) -> DatagramSocket | None:
+        """Whom a datagram from *source* to *remote* is for: the most particular one, and of equal ones the last."""
+        best: Any = None
+        for skt in self.bound(remote):
+            if skt.hears(source) and (best is None or _rank(skt) >= _rank(best)):
+                best = skt
+        return best  # type: ignore[no-any-return]
 
-    def onPort(self, port: int) -> list[DatagramSocket]:
-        """The UDP sockets of *port*, whatever their address."""
-        found: Any = [skt for skt in self._bound.get((socket.SOCK_DGRAM, port), ()) if not skt.closed]
+    def bound(self, remote: Place) -> list[DatagramSocket]:
+        """The UDP sockets that are bound to *remote*, or to its port of every address."""
+        bound = self._bound.get((socket.SOCK_DGRAM, remote[1]), ())
+        found: Any = [skt for skt in bound if not skt.closed and self._takes(skt, remote)]
         return found  # type: ignore[no-any-return]
 
     def _at(self, kind: socket.SocketKind, remote: Place) -> list[Socket]:
-        text, port = unmapped(remote[0]), remote[1]
+        found = [skt for skt in self._bound.get((kind, remote[1]), ()) if self._takes(skt, remote)]
+        return [skt for skt in found if skt.place[0] not in ANY.values()] or found
+
+    def _takes(self, skt: Socket, remote: Place) -> bool:
+        """Whether *skt* is bound to the address of *remote*, or to all of its family."""
+        text = unmapped(remote[0])
         family = socket.AF_INET6 if ":" in text else socket.AF_INET
-        bound = self._bound.get((kind, port), ())
-        exact = [skt for skt in bound if unmapped(skt.place[0]) == text]
-        return exact or [skt for skt in bound if self._covers(skt, skt.place[0], family)]
+        return unmapped(skt.place[0]) == text or self._covers(skt, skt.place[0], family)
 
     def file(self, path: str | bytes) -> Socket | None:
         """The socket that is, or was, bound to *path*; None where there is nothing."""
@@ -228,10 +242,17 @@ class Ports:
 
 
 def seenBy(family: int, place: Place) -> Place:
-    """*place* as a socket of *family* sees it: an IPv4 address in IPv6's form where that is needed."""
+    """*place* as a socket of *family* sees it: an IPv4 address in IPv6's form for IPv6, and in its own for IPv4."""
     if family == socket.AF_INET6 and ":" not in place[0]:
         return (_MAPPED + place[0], place[1], 0, 0)
+    if family == socket.AF_INET:
+        return (unmapped(place[0]), place[1])
     return place
+
+
+def _rank(skt: DatagramSocket) -> tuple[bool, bool]:
+    """How particular a socket is: who is connected comes before who is bound to one address."""
+    return skt.isConnected, skt.place[0] not in ANY.values()
 
 
 def isGroup(text: str) -> bool:

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zope.interface import implementer
@@ -33,8 +34,14 @@ _FAMILIES: Final[dict[int, socket.AddressFamily]] = {
     family: family for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 }
 
-# What getsockopt(2) says of options that nobody has set. Those of integers; 0 where none is named.
-_DEFAULTS: Final = {
+#: Hear what is for a group that anybody on the host has joined (ip(7), ipv6(7)); Python has no names for these.
+MULTICAST_ALL: Final = {socket.AF_INET: (socket.IPPROTO_IP, 49), socket.AF_INET6: (socket.IPPROTO_IPV6, 29)}
+
+# What getsockopt(2) says of options that nobody has set; 0 where none is named.
+_DEFAULTS: Final[dict[tuple[int, int], Any]] = {
+    (socket.SOL_SOCKET, socket.SO_LINGER): bytes(8),
+    (socket.SOL_SOCKET, socket.SO_PEERCRED): struct.pack("3i", 0, -1, -1),
+    (socket.IPPROTO_IP, socket.IP_TTL): 64,
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,  # tcp(7)
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 75,
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
@@ -42,6 +49,18 @@ _DEFAULTS: Final = {
     (socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP): 1,
     (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS): 1,  # ipv6(7)
     (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP): 1,
+    **dict.fromkeys(MULTICAST_ALL.values(), 1),
+}
+
+# The least that SO_RCVBUF and SO_SNDBUF can be (Linux).
+_LEAST: Final = {
+    (socket.SOL_SOCKET, socket.SO_RCVBUF): 2304,
+    (socket.SOL_SOCKET, socket.SO_SNDBUF): 4608,
+}
+
+_READ_ONLY: Final = {
+    (socket.SOL_SOCKET, option)
+    for option in (socket.SO_ERROR, socket.SO_TYPE, socket.SO_DOMAIN, socket.SO_ACCEPTCONN, socket.SO_PEERCRED)
 }
 
 
@@ -63,6 +82,8 @@ class Socket:
     """
 
     kind: socket.SocketKind
+    #: SO_RCVBUF and SO_SNDBUF until they are set.
+    bufferSize: int
     #: Whether it listens for connections.
     isListening = False
 
@@ -122,9 +143,17 @@ class Socket:
     # -- options
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        """Keep the option; those that mean something here are read when they matter."""
+        """
+        Keep the option; those that mean something here are read when they matter.
+
+        :raises OSError: ``ENOPROTOOPT`` for what can only be read.
+        """
         self._alive()
-        self._options[level, option] = value
+        if (level, option) in _READ_ONLY:
+            raise failure(errno.ENOPROTOOPT)
+        least = _LEAST.get((level, option))
+        # The kernel takes twice the size that it is asked for: its own book-keeping comes out of it (socket(7)).
+        self._options[level, option] = value if least is None else max(2 * value, least)
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
         """What was set, or the system's default; with *size*, as bytes."""
@@ -135,15 +164,17 @@ class Socket:
             value = int(self.kind)
         elif (level, option) == (socket.SOL_SOCKET, socket.SO_DOMAIN):
             value = int(self.family)
+        elif (level, option) == (socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            value = int(self.isListening)
         else:
-            value = self._options.get((level, option), _DEFAULTS.get((level, option), 0))
-        if size and not isinstance(value, bytes):
-            value = struct.pack("i", value)[:size]
-        return value if size or isinstance(value, bytes) else int(value)
+            value = self.option(level, option)
+        packed = value if isinstance(value, bytes) else struct.pack("i", value)
+        return packed[:size] if size else int.from_bytes(packed[:4], sys.byteorder, signed=True)
 
     def option(self, level: int, option: int) -> Any:
         """An option's value for this kernel's own use."""
-        return self._options.get((level, option), _DEFAULTS.get((level, option), 0))
+        default = self.bufferSize if (level, option) in _LEAST else _DEFAULTS.get((level, option), 0)
+        return self._options.get((level, option), default)
 
     # -- addresses
 
