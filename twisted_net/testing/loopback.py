@@ -3,21 +3,34 @@ The loopback interface behind the same calls as a network in memory, so that one
 
 What a real network cannot do on demand (time that jumps, faults, hosts that die) raises `MemoryOnlyError`, which says
 so. Every host is this machine, and all of them share the one reactor there is.
+
+Theory
+======
+A reactor can be started again after ``crash()``, not after ``stop()``. So each `LoopbackNetwork.run` starts it, and
+crashes it when the result is there; nothing that it holds is lost by that. Where pytest-twisted is, the reactor belongs
+to a greenlet of its own, and is waited for from the test's greenlet.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, Self
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.task import deferLater
+from twisted.python import log
 from twisted.python.failure import Failure
 
 from twisted_net.testing.network import begun
-from twisted_net.testing.runaway import LeakError
+from twisted_net.testing.runaway import LeakError, RunawayError
 
 __all__ = ["LoopbackHost", "LoopbackNetwork", "MemoryOnlyError"]
 
@@ -29,8 +42,48 @@ _SETTLING_TURNS: Final = 100
 _SETTLING_TURN: Final = 0.01
 
 
-class MemoryOnlyError(Exception):
-    """Only a network in memory can do that."""
+#: What only a network, and a host, in memory can do and have.
+_OF_NETWORKS: Final = frozenset(
+    {
+        "advance",
+        "at",
+        "choices",
+        "heal",
+        "installed",
+        "isolate",
+        "link",
+        "names",
+        "partition",
+        "runWhile",
+        "settle",
+        "trace",
+    }
+)
+_OF_HOSTS: Final = frozenset(
+    {
+        "credentials",
+        "dead",
+        "descriptorLimit",
+        "die",
+        "failing",
+        "freeze",
+        "frozen",
+        "ports",
+        "sockets",
+        "streams",
+        "thaw",
+    }
+)
+
+_WITHIN: Final = "run() was called within the running reactor: make the test `async def`, and await instead"
+_STOPPED: Final = (
+    "the reactor was stopped, and cannot be started again: no test can follow on the loopback interface; "
+    "what a test runs must not call reactor.stop()"
+)
+
+
+class MemoryOnlyError(AttributeError):
+    """Only a network in memory can do that. (``hasattr`` tells beforehand; so does ``network.inMemory``.)"""
 
 
 class LoopbackHost:
@@ -39,6 +92,8 @@ class LoopbackHost:
     :ivar name: that name.
     :ivar address: ``127.0.0.1``.
     :ivar reactor: the reactor.
+
+    :raises MemoryOnlyError: for what only a :class:`~twisted_net.testing.host.Host` can do, such as ``die()``.
     """
 
     address = "127.0.0.1"
@@ -48,6 +103,9 @@ class LoopbackHost:
         self.name = name
         self.reactor = reactor
 
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(self, name, _OF_HOSTS)
+
 
 class LoopbackNetwork:
     """
@@ -55,6 +113,7 @@ class LoopbackNetwork:
     goes.
 
     :param reactor: the reactor; default: the global one, which is installed when none is.
+    :raises MemoryOnlyError: for what only that can do, such as ``advance(60)`` or ``partition()``.
     """
 
     #: Whether time jumps and faults can be made.
@@ -65,7 +124,9 @@ class LoopbackNetwork:
             from twisted.internet import reactor
         self.reactor: Any = reactor
         self.hosts: dict[str, LoopbackHost] = {}
+        # The things themselves: the identity of one that has gone may become another one's.
         self._before = self._held()
+        self._timers: list[IDelayedCall] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._paths = 0
         self._closed = False
@@ -77,7 +138,7 @@ class LoopbackNetwork:
         if kind is None:
             self.close()
         else:
-            self.shut()
+            self.shut()  # what a test leaves behind that has failed says nothing more
 
     def host(self, name: str, *addresses: str) -> LoopbackHost:
         """This machine. *addresses* are for networks in memory, and mean nothing here."""
@@ -105,12 +166,22 @@ class LoopbackNetwork:
         return deferLater(self.reactor, seconds, lambda: None)
 
     def begin(self, what: Any, *, timeout: float = PATIENCE) -> Deferred[Any]:
-        """Begin *what* (as :meth:`run` takes it) in a reactor that runs, or will; fires with what it gives."""
-        beginning: Deferred[Any] = Deferred()
-        # The timer first: what begins now may be over at once, or look at what is scheduled.
-        ending = beginning.addCallback(lambda nothing: begun(what)).addTimeout(timeout, self.reactor)
-        beginning.callback(None)
-        return ending
+        """Begin *what*, as :meth:`run` takes it, in a reactor that runs or will; fires with what it gives."""
+        result = begun(what)
+        timer = self.reactor.callLater(timeout, result.cancel)
+        self._timers.append(timer)
+
+        def ended(outcome: Any) -> Any:
+            self._timers.remove(timer)
+            if timer.active():
+                timer.cancel()
+                return outcome
+            raise RunawayError(
+                f"it has taken {timeout:g} s of real time, and has not come about; open or scheduled:"
+                f"{_listed(self.leaks() or ['nothing'])}"
+            )
+
+        return result.addBoth(ended)
 
     def run(self, what: Any, *, timeout: float = PATIENCE) -> Any:
         """
@@ -119,107 +190,153 @@ class LoopbackNetwork:
         :param what: a coroutine function or a coroutine, a Deferred, or a function, which may return one of these.
         :param timeout: real seconds that it may take.
         :returns: what it gives.
-        :raises RuntimeError: the reactor runs already, and this is called from within it: there, await instead.
+        :raises RunawayError: it takes longer; it has been cancelled then.
+        :raises RuntimeError: this is called from within the running reactor (there, await instead), or something has
+            stopped the reactor.
         """
         return _block(self.reactor, lambda: self.begin(what, timeout=timeout))
 
     def leaks(self) -> list[str]:
-        """What the reactor holds and did not hold when this was made."""
-        return [text for key, text in self._held().items() if key not in self._before]
+        """
+        What the reactor holds and did not hold when this was made: a line for each timer, reader and writer.
 
-    def _held(self) -> dict[int, str]:
-        held = {id(call): f"timer {call}" for call in self.reactor.getDelayedCalls()}
-        held |= {id(one): f"reader {one!r}" for one in self.reactor.getReaders()}
-        held |= {id(one): f"writer {one!r}" for one in self.reactor.getWriters()}
+        A connection whose protocol has paused it is neither, and is not seen.
+        """
+        return [f"{kind} {one}" for kind, one in self._fresh()]
+
+    def _fresh(self) -> list[tuple[str, Any]]:
+        return [held for key, held in self._held().items() if key not in self._before and held[1] not in self._timers]
+
+    def _held(self) -> dict[int, tuple[str, Any]]:
+        reactor = self.reactor
+        wakers = reactor._internalReaders  # some of them are made when it runs for the first time
+        held: dict[int, tuple[str, Any]] = {id(one): ("writer", one) for one in reactor.getWriters()}
+        held |= {id(one): ("reader", one) for one in reactor.getReaders() if one not in wakers}
+        held |= {id(one): ("timer", one) for one in reactor.getDelayedCalls() if not _isTrials(one)}
         return held
 
     def close(self) -> None:
         """
-        End it. Closing twice is harmless.
+        End it, after what has been begun (a FIN on its way) had a second to end. Closing twice is harmless.
 
-        :raises LeakError: something was left open or scheduled; the text says what.
+        :raises LeakError: something was left open or scheduled; the text says what. It is ended all the same.
+        :raises RuntimeError: as :meth:`run`.
         """
         if not self._closed:
             _block(self.reactor, self.ended)
+
+    def shut(self) -> None:
+        """As :meth:`close`, whatever is left open."""
+        with suppress(LeakError):
+            self.close()
 
     def ended(self) -> Deferred[None]:
         """As :meth:`close`, in a Deferred: for who is in the running reactor."""
         return Deferred.fromCoroutine(self._end())
 
     async def _end(self) -> None:
-        try:
-            for _ in range(_SETTLING_TURNS):
-                leaks = self.leaks()
-                if not leaks:
-                    return
-                await self.sleep(_SETTLING_TURN)
-        finally:
-            self.shut()
-        raise LeakError("left behind:\n" + "\n".join(f"  {leak}" for leak in leaks))
-
-    def shut(self) -> None:
-        """End it, whatever is left open."""
+        turns = _SETTLING_TURNS
+        while (fresh := self._fresh()) and turns:
+            turns -= 1
+            await self.sleep(_SETTLING_TURN)
         self._closed = True
+        leaks = self.leaks()
+        for _, one in fresh:
+            if IDelayedCall.providedBy(one):
+                one.cancel()
+            else:
+                self._disconnect(one)
         if self._folder is not None:
             self._folder.cleanup()
+        if leaks:
+            raise LeakError(f"left behind:{_listed(leaks)}")
+
+    def _disconnect(self, one: Any) -> None:
+        """As the reactor does at its own end."""
+        self.reactor.removeReader(one)
+        self.reactor.removeWriter(one)
+        log.callWithLogger(one, one.connectionLost, Failure(CONNECTION_LOST))
 
     def story(self) -> str:
         """Nothing: a real network keeps no trace."""
         return ""
 
-    # -- what only memory can
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(self, name, _OF_NETWORKS)
 
-    def _refuse(self, what: str) -> NoReturn:
+
+def _refuse(one: object, name: str, memoryOnly: frozenset[str]) -> NoReturn:
+    if name in memoryOnly:
         raise MemoryOnlyError(
-            f"{what} is not possible on the loopback interface; run this test on a network in memory alone "
-            '(pytest: @pytest.mark.network("memory"))'
+            f"{name} is not possible on the loopback interface; run this test in memory alone "
+            '(pytest: @pytest.mark.network("memory"); trial: ground = "memory")'
         )
-
-    def advance(self, seconds: float) -> NoReturn:
-        """:raises MemoryOnlyError: always."""
-        self._refuse(f"advance({seconds!r})")
-
-    def settle(self) -> NoReturn:
-        """:raises MemoryOnlyError: always."""
-        self._refuse("settle()")
-
-    def link(self, one: object, other: object) -> NoReturn:
-        """:raises MemoryOnlyError: always."""
-        self._refuse("link()")
-
-    def partition(self, *groups: object) -> NoReturn:
-        """:raises MemoryOnlyError: always."""
-        self._refuse("partition()")
-
-    def heal(self) -> NoReturn:
-        """:raises MemoryOnlyError: always."""
-        self._refuse("heal()")
+    raise AttributeError(f"{type(one).__name__} has no attribute {name!r}")
 
 
-def _block(reactor: Any, begin: Any) -> Any:
-    """Run *reactor* until the Deferred that *begin* returns has fired."""
+def _isTrials(call: Any) -> bool:
+    """Whether *call* is trial's own: its timeout of the test that runs, or of its clean-up."""
+    return str(getattr(call.func, "__module__", "")).startswith("twisted.trial.")
+
+
+def _listed(lines: list[str]) -> str:
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def _block(reactor: Any, begin: Callable[[], Deferred[Any]]) -> Any:
+    """Run *reactor* until the Deferred that *begin* returns, which is called in it, has fired."""
+    plugin: Any = sys.modules.get("pytest_twisted")
+    if plugin is not None and plugin._instances.gr_twisted is not None and plugin._instances.reactor is reactor:
+        return _blockIn(plugin, reactor, begin)
     if reactor.running:
-        return _blockWithin(begin)
+        raise RuntimeError(_WITHIN)
     results: list[Any] = []
 
     def end(result: Any) -> None:
         results.append(result)
         reactor.crash()
 
-    reactor.callWhenRunning(lambda: begin().addBoth(end))
-    reactor.run(installSignalHandlers=False)
+    reactor.callWhenRunning(lambda: maybeDeferred(begin).addBoth(end))
+    with _interruptible(lambda: reactor.callFromThread(end, Failure(KeyboardInterrupt()))):
+        reactor.run(installSignalHandlers=False)
+    if not results:
+        raise RuntimeError(_STOPPED)
     if isinstance(results[0], Failure):
         results[0].raiseException()
     return results[0]
 
 
-def _blockWithin(begin: Any) -> Any:
-    """A reactor that runs in a greenlet of pytest-twisted's can be waited for from another one, and only from there."""
-    plugin: Any = sys.modules.get("pytest_twisted")
+def _blockIn(plugin: Any, reactor: Any, begin: Callable[[], Deferred[Any]]) -> Any:
+    """As `_block`, where the reactor is pytest-twisted's."""
+    loop = plugin._instances.gr_twisted
+    if plugin.greenlet.getcurrent() is loop:
+        raise RuntimeError(_WITHIN)
     try:
-        if plugin is not None:
-            return plugin.blockon(begin())
-    except AssertionError as error:
-        if "blockon cannot be called" not in str(error):
-            raise
-    raise RuntimeError("run() was called within the running reactor: make the test `async def`, and await instead")
+        return plugin.blockon(deferLater(reactor, 0, begin))
+    except AssertionError:
+        if loop.dead:
+            raise RuntimeError(_STOPPED) from None
+        raise
+
+
+@contextmanager
+def _interruptible(interrupt: Callable[[], object]) -> Iterator[None]:
+    """
+    Let the first Ctrl-C call *interrupt*, and a second one raise KeyboardInterrupt where the program stands.
+
+    A reactor that finds KeyboardInterrupt in its loop logs it, and goes on.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else has decided about it
+        return
+
+    def interrupted(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, handler)
+        interrupt()
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

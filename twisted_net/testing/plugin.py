@@ -15,8 +15,8 @@ installed.
     ``served = await netServer(what)`` serves a protocol class, a factory, or a function of a socket, there; see
     :meth:`Scene.serve <twisted_net.testing.scene.Scene.serve>`.
 
-A test that uses one of them may be ``async def``: it is run by the network. This works with pytest-twisted, whose own
-tests (those marked by it) are left to it, and without.
+A test that uses one of them may be ``async def``: it is run by the network, and so are hypothesis' examples of one.
+This works with pytest-twisted, whose own tests (those marked by it) are left to it, and without.
 
 Options: ``--network=memory|loopback``; ``--network-seed=N`` leaves to chance what a real network does, by that seed,
 and ``--network-seed=random`` by a new one each time. A test that fails shows its seed and what happened on its
@@ -25,9 +25,11 @@ network.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import random
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -39,8 +41,12 @@ if TYPE_CHECKING:
     from twisted_net.testing.scene import Scene, Served
 
 GROUNDS: Final = ("memory", "loopback")
+
+_MARK_OPTIONS: Final = ("transport", "leaks")
+
+#: The network of the test that runs, and whether it has raised something (a skip is no failure, but no end either).
 _NETWORK: Final = pytest.StashKey[Any]()
-_FAILED: Final = pytest.StashKey[bool]()
+_RAISED: Final = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,28 +75,73 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once on each network that it is marked for."""
     marker = metafunc.definition.get_closest_marker("network")
-    if marker is None:
-        return
+    if marker is not None and marker.args and "network" in metafunc.fixturenames:
+        metafunc.parametrize("network", marker.args, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look at what the marks say, before any test runs."""
+    for item in items:
+        for marker in item.iter_markers("network"):
+            complaint = _complaint(marker, getattr(item, "fixturenames", ()))
+            if complaint is not None:
+                raise pytest.UsageError(f"{item.nodeid}: {complaint}")
+
+
+def _complaint(marker: pytest.Mark, fixtures: Collection[str]) -> str | None:
     for ground in marker.args:
         if ground not in GROUNDS:
-            raise pytest.UsageError(f"{metafunc.definition.nodeid}: network({ground!r}): one of {', '.join(GROUNDS)}")
-    if "network" in metafunc.fixturenames and marker.args:
-        metafunc.parametrize("network", marker.args, indirect=True)
+            return f"network({ground!r}): there is no such network; one of {', '.join(map(repr, GROUNDS))}"
+        if ground != "memory" and "memoryNetwork" in fixtures:
+            return (
+                f"network({ground!r}): the test, or a fixture of its, uses memoryNetwork, which is always in memory; "
+                "use network instead"
+            )
+    for name, value in marker.kwargs.items():
+        if name not in _MARK_OPTIONS:
+            return f"network({name}={value!r}): there is no such option; one of {', '.join(_MARK_OPTIONS)}"
+    reason = marker.kwargs.get("leaks", "none is left")
+    if not (isinstance(reason, str) and reason):
+        return f'network(leaks={reason!r}): say why the test may leave something behind: leaks="the reason"'
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run ``async def`` tests that use a network on it, and others outside of the reactor that they may run."""
     network = pyfuncitem.stash.get(_NETWORK, None)
-    if network is None or hasattr(pyfuncitem.obj, "_pytest_twisted_mark"):
+    test = pyfuncitem.obj
+    if network is None or hasattr(test, "_pytest_twisted_mark"):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    if inspect.iscoroutinefunction(pyfuncitem.obj):
-        network.run(lambda: pyfuncitem.obj(**arguments))
-    else:
-        pyfuncitem.obj(**arguments)
+    if inspect.iscoroutinefunction(test):
+        network.run(lambda: test(**arguments))
+        return True
+    with _examplesOn(network, test):
+        result = test(**arguments)
+    if result is not None:
+        pytest.fail(
+            f"{pyfuncitem.name} has returned {result!r}, and nobody waits for it: make the test `async def`, and await",
+            pytrace=False,
+        )
     return True
+
+
+@contextmanager
+def _examplesOn(network: Any, test: Any) -> Iterator[None]:
+    """Let hypothesis, when *test* is its, run the examples of an ``async def`` test on *network*."""
+    handle = getattr(test, "hypothesis", None)
+    if handle is None or not inspect.iscoroutinefunction(handle.inner_test):
+        yield
+        return
+    example = handle.inner_test
+    handle.inner_test = lambda *args, **kwargs: network.run(lambda: example(*args, **kwargs))
+    try:
+        yield
+    finally:
+        handle.inner_test = example
 
 
 @pytest.hookimpl(wrapper=True)
@@ -100,12 +151,15 @@ def pytest_runtest_makereport(
     """Show what happened on the network of a test that has failed."""
     report = yield
     network = item.stash.get(_NETWORK, None)
-    if network is not None and report.when == "call" and report.failed:
-        item.stash[_FAILED] = True
-        story = network.story()
-        if story:
-            report.sections.append(("network", story))
+    if network is not None and call.excinfo is not None:
+        item.stash[_RAISED] = True
+        if report.failed and network.inMemory:
+            report.sections.append((_title(network.choices.seed), network.story()))
     return report
+
+
+def _title(seed: int | None) -> str:
+    return "network" if seed is None else f"network: the same again with --network-seed={seed}"
 
 
 @pytest.fixture
@@ -117,8 +171,7 @@ def network(request: pytest.FixtureRequest) -> Iterator[MemoryNetwork | Loopback
         return
     from twisted_net.testing.loopback import LoopbackNetwork
 
-    made = LoopbackNetwork()
-    yield from _kept(request, made)
+    yield from _kept(request, LoopbackNetwork())
 
 
 @pytest.fixture
@@ -131,11 +184,12 @@ def memoryNetwork(request: pytest.FixtureRequest) -> Iterator[MemoryNetwork]:
 
 
 def _kept(request: pytest.FixtureRequest, network: Any) -> Iterator[Any]:
-    request.node.stash[_NETWORK] = network
+    stash = request.node.stash
+    stash[_NETWORK], stash[_RAISED] = network, False
     yield network
-    del request.node.stash[_NETWORK]
-    if _option(request, "leaks") is not None or request.node.stash.get(_FAILED, False):
-        network.shut()  # what a failed test leaves behind says nothing more
+    del stash[_NETWORK]
+    if stash[_RAISED] or _option(request, "leaks") is not None:
+        network.shut()  # what a test leaves behind that did not come to its end says nothing more
     else:
         network.close()
 
@@ -152,7 +206,7 @@ def _scene(request: pytest.FixtureRequest, network: Any) -> Iterator[Scene]:
 
     scene = Scene(network, _option(request, "transport") or "tcp")
     yield scene
-    network.run(scene.closes)
+    network.run(scene.ends)
 
 
 @pytest.fixture
@@ -174,4 +228,9 @@ def _option(request: pytest.FixtureRequest, name: str) -> Any:
 
 
 def _seed(text: str) -> int | str:
-    return text if text == "random" else int(text)
+    if text == "random":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number, or random") from None

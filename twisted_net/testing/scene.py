@@ -5,6 +5,7 @@ The same on a network in memory and on the loopback interface; pytest's fixtures
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from typing import Any, Final, Literal, Protocol, get_args
 
 from twisted.internet.defer import maybeDeferred
@@ -14,7 +15,13 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     UNIXServerEndpoint,
 )
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import Factory
 
 from twisted_net.errors import OptionError
@@ -60,14 +67,21 @@ class Served:
         return await self._peers.connects(self.endpoint, peer)
 
     async def closes(self) -> None:
-        """Stop listening, and end the sockets of the event face. Harmless when it was done."""
+        """Stop listening, end the sockets of the event face, and wait until it has ended. Harmless when it was done."""
+        self.ends()
         if self.server is None:
             await maybeDeferred(self.port.stopListening)
+        else:
+            await self.server.whenClosed()
+
+    def ends(self) -> None:
+        """As `closes`, without waiting."""
+        if self.server is None:
+            maybeDeferred(self.port.stopListening)
             return
         self.server.close()
         for client in tuple(self.server.clients):
             client.destroy()
-        await self.server.whenClosed()
 
 
 class Scene:
@@ -86,12 +100,14 @@ class Scene:
         self.peers = Peers(network.host(CLIENT).reactor)
         self._network = network
         self._transport = transport
+        self._ports: list[IListeningPort] = []
         self._served: list[Served] = []
 
     async def pair(self) -> tuple[Peer, Peer]:
         """Client and server of a connection that stands."""
         endpoint, reach = self._endpoints()
         port = await self.peers.listens(endpoint)
+        self._ports.append(port)
         client = await self.peers.connects(reach(port))
         return client, await self.peers.accepts()
 
@@ -116,11 +132,23 @@ class Scene:
         self._served.append(served)
         return served
 
-    async def closes(self) -> None:
-        """End everything, and wait until it has ended."""
+    def ends(self) -> None:
+        """
+        End everything. It has ended a few turns later; the network's own end (its look for leaks) lets them pass.
+
+        Nothing is waited for here, because a host may be dead, and never tell. One that is frozen is thawed.
+        """
+        for name in (CLIENT, SERVER):
+            host = self._network.host(name)
+            if getattr(host, "frozen", False):
+                host.thaw()
         for served in self._served:
-            await served.closes()
-        await self.peers.closes()
+            served.ends()
+        for port in self._ports:
+            maybeDeferred(port.stopListening)
+        for peer in self.peers.all:
+            if peer.count("made") and not peer.gone:
+                peer.aborts()
 
     def _endpoints(self) -> tuple[IStreamServerEndpoint, Any]:
         host = self._network.host(SERVER)
@@ -135,13 +163,18 @@ class Scene:
 
 def _factory(what: Any) -> IProtocolFactory | None:
     """What builds the protocols; None for a listener of the event face."""
+    factory: IProtocolFactory
     if IProtocolFactory.providedBy(what):
-        factory: IProtocolFactory = what
+        factory = what
         return factory
     if isinstance(what, type) and IProtocol.implementedBy(what):
-        made: Any = Factory.forProtocol(what)  # type: ignore[arg-type]
+        made: Any = Factory.forProtocol(what)
         made.noisy = False
-        return made
-    if callable(what):
+        factory = made
+        return factory
+    if callable(what) and not isinstance(what, type) and not iscoroutinefunction(what):
         return None
-    raise OptionError(f"{what!r} cannot be served; give a protocol class, a factory, or a function of a socket")
+    raise OptionError(
+        f"what is {what!r}; it must be a protocol class, a factory (an object, not its class), or a function of a "
+        "socket (not an async one)"
+    )
