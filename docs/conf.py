@@ -31,6 +31,7 @@ html_show_sphinx = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_mock_imports = ["pytest"]  # the plugin's page needs its words alone
 python_use_unqualified_type_names = True
 
 # Examples that need a reactor call ``run(main)``: what twisted.internet.task.react does, without ending the process.
@@ -54,12 +55,14 @@ def run(main):
 """
 
 # Every reference must lead somewhere, except to what others document (an inventory of theirs would have to be fetched),
-# to interfaces of zope's where autodoc takes them for values, and to private names in signatures.
+# to interfaces of zope's where autodoc takes them for values, and to private names, type variables and the names that
+# only a type checker imports in signatures.
 _foreign = {"twisted", "zope", "OpenSSL", *sys.stdlib_module_names}
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(_foreign))})(\..*)?"),
     ("py:.*", r".*<InterfaceClass .*"),
-    ("py:.*", r"twisted_net\.(.*\.)?_\w+"),
+    ("py:.*", r"twisted_net\.(.*\.)?(_\w+|[A-Z])"),
+    ("py:.*", r"Lane|IProtocolFactory"),
     ("py:.*", rf"({'|'.join(sorted(name for name in dir(builtins) if name.isidentifier()))})([.[].*)?"),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import socket
 import sys
@@ -10,9 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from launched import Running, connect, talk
+from launched import Running, connect, run, talk
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = DOCS / "examples"
 
 # Runs a program on the reactor that is named first.
 START = """
@@ -25,7 +28,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 # Twisted keeps a spare descriptor on /dev/null and leaves it to the end of the process.
-PYTHON = (sys.executable, "-u", "-W", "error", "-W", "ignore:unclosed file:ResourceWarning", "-c", START)
+WARNED = (sys.executable, "-u", "-W", "error", "-W", "ignore:unclosed file:ResourceWarning")
+PYTHON = (*WARNED, "-c", START)
 
 Start = Callable[..., Running]
 
@@ -230,7 +234,65 @@ def test_wirePair(place: str, start: Start) -> None:
     assert [line for line in lines if ": " not in line] == ["listening", "the client is connected", "stopped"]
 
 
+def test_tutorialProtocol(start: Start) -> None:
+    server = start("tutorial_protocol", "tcp:0:interface=127.0.0.1")
+    port = server.wait("listening on (.*)")[1]
+    with connect(f"127.0.0.1:{port}") as client:
+        client.sendall(b"".join(b"%d\n" % number for number in range(1, 11)))
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b"55\n"
+    assert terminated(server) == [f"listening on {port}"]
+
+
+@pytest.fixture
+def tutorial(tmp_path: Path) -> Path:
+    """A project of its own, in which no setting of ours holds, with the tutorial's files."""
+    folder = tmp_path / "tutorial"
+    folder.mkdir()
+    for path in EXAMPLES.glob("tutorial_*.py"):
+        shutil.copy(path, folder)
+    return folder
+
+
+PYTEST = (*WARNED, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+TRIAL = (*WARNED, "-m", "twisted.trial")
+
+
+@pytest.mark.parametrize("options", [(), ("--network-seed=random",), ("--network=loopback",)], ids=" ".join)
+@pytest.mark.parametrize("plugins", [(), ("-p", "no:twisted")], ids=["with-pytest-twisted", "without"])
+def test_tutorialInPytest(plugins: tuple[str, ...], options: tuple[str, ...], tutorial: Path) -> None:
+    ended = run(PYTEST, *plugins, *options, "tutorial_pytest.py", folder=tutorial)
+    assert (ended.code, ended.err) == (0, ""), ended.out
+    assert re.search(r"^9 passed in ", ended.out, re.MULTILINE)
+
+
+def test_tutorialChecks(tutorial: Path) -> None:
+    ended = run(PYTEST, "tutorial_checks.py", folder=tutorial)
+    assert (ended.code, ended.err) == (0, ""), ended.out
+    assert re.search(r"^[0-9]+ passed in ", ended.out, re.MULTILINE)
+
+
+def test_tutorialInTrial(request: pytest.FixtureRequest, tutorial: Path) -> None:
+    reactor = request.config.getoption("reactor")
+    ended = run(TRIAL, f"--reactor={reactor}", "tutorial_trial", folder=tutorial)
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.out.endswith("PASSED (successes=9)\n")
+
+
+def test_tutorialExplores(tutorial: Path) -> None:
+    """What is found and told is what the page shows; how many runs that takes is hypothesis' affair.
+
+    Where the network asks chance for something else than before, write the page anew:
+    ``python tutorial_explore.py >tutorial_found.txt``.
+    """
+    ended = run(WARNED, "tutorial_explore.py", folder=tutorial)
+    assert (ended.code, ended.err) == (0, "")
+    runs = r"Runs to make it smaller: [0-9]+\."
+    assert re.sub(runs, "", ended.out) == re.sub(runs, "", (EXAMPLES / "tutorial_found.txt").read_text())
+
+
 def test_everyExampleIsShown() -> None:
-    page = (EXAMPLES / "index.rst").read_text()
+    pages = [path.read_text() for path in DOCS.rglob("*.rst")]
     for path in EXAMPLES.glob("*.py"):
-        assert f".. literalinclude:: {path.name}\n" in page
+        shown = re.compile(rf"^\.\. literalinclude:: (?:.*/)?{path.name}$", re.MULTILINE)
+        assert any(map(shown.search, pages)), path.name
