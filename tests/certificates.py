@@ -53,13 +53,16 @@ def _withoutDeprecations() -> Iterator[None]:
 
 
 @functools.cache
-def selfSigned(name: str = "localhost", *, number: int = 1) -> SelfSigned:
-    """Return a certificate for ``name``, a host name or an IP address: one and the same for each ``number``."""
+def selfSigned(name: str = "localhost", *, number: int = 1, evenly: bool = False) -> SelfSigned:
+    """Return a certificate for ``name``, a host name or an IP address: one and the same for each ``number``.
+
+    Handshakes with it differ by a byte or two in length, as the signatures of ECDSA do; ``evenly`` takes Ed25519.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ed25519.Ed25519PrivateKey.generate() if evenly else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
     bears = x509.IPAddress(ipaddress.ip_address(name)) if isIP(name) else x509.DNSName(name)
     now = datetime.datetime.now(datetime.UTC)
@@ -73,7 +76,7 @@ def selfSigned(name: str = "localhost", *, number: int = 1) -> SelfSigned:
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([bears]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+        .sign(key, None if evenly else hashes.SHA256())
     )
     return SelfSigned(
         certificate.public_bytes(serialization.Encoding.PEM),
