@@ -138,8 +138,7 @@ class DatagramSocket(Socket):
         """``sendto(data, [flags,] place)``.
 
         :raises OSError: ``EMSGSIZE``; ``EACCES`` for a broadcast without SO_BROADCAST; ``ENETUNREACH`` for an address
-        that
-            no host has.
+            that no host has.
         """
         self.raiseError()
         self._alive()
