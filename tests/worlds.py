@@ -10,9 +10,12 @@ A real kernel may take its time. Before a call whose result depends on what the 
 from __future__ import annotations
 
 import errno
+import fcntl
 import select
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +74,8 @@ class World:
         """What poll(2) reports of IN, OUT, ERR and HUP."""
         raise NotImplementedError
 
-    def until(self, skt: Any, mask: int) -> None:
-        """Wait until poll(2) reports exactly *mask*."""
+    def until(self, skt: Any, mask: int, size: int = 0) -> None:
+        """Wait until poll(2) reports exactly *mask*, and *size* bytes or more can be received."""
         raise NotImplementedError
 
     # -- what many scenes begin with
@@ -89,10 +92,21 @@ class World:
         client = self.socket(listener.family)
         assert client.connect_ex(listener.getsockname()) in (0, errno.EINPROGRESS)
         self.until(client, OUT)
+        assert client.connect_ex(listener.getsockname()) in (0, errno.EISCONN, errno.EAGAIN)
+        return client, self.accept(listener)
+
+    def accept(self, listener: Any) -> Any:
+        """The server's side of the next connection."""
         self.until(listener, IN)
         server, _ = listener.accept()
         server.setblocking(False)
-        return client, self.keep(server)
+        return self.keep(server)
+
+    def closedPort(self, family: int) -> Any:
+        """An address where nobody listens."""
+        with self.socket(family) as skt:
+            skt.bind((LOOPBACK[family], 0))
+            return skt.getsockname()
 
     def pair(self, family: int) -> tuple[Any, Any]:
         """A connection of its own."""
@@ -132,13 +146,24 @@ class Kernel(World):
         poller.register(skt, IN | OUT)
         return dict(poller.poll(0)).get(skt.fileno(), 0)
 
-    def until(self, skt: Any, mask: int) -> None:
+    def until(self, skt: Any, mask: int, size: int = 0) -> None:
         latest = monotonic() + PATIENCE
         with select.epoll() as changes:
             # Edges: each change is told once, so that a state that is not the last one does not wake us again.
             changes.register(skt, IN | OUT | select.EPOLLET)
-            while (found := self.mask(skt)) != mask:
+            while (found := self.mask(skt)) != mask or self._size(skt) < size:
                 assert changes.poll(max(0.0, latest - monotonic())), f"the mask is {found}, and not {mask}"
+
+    @staticmethod
+    def _size(skt: Any) -> int:
+        listens = skt.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return 0 if listens else int.from_bytes(fcntl.ioctl(skt, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def close(self) -> None:
+        super().close()
+        for path in self._folder.iterdir():
+            if path.is_socket():
+                path.unlink()
 
 
 class Memory(World):
@@ -162,9 +187,11 @@ class Memory(World):
         found: int = skt.poll()
         return found
 
-    def until(self, skt: Any, mask: int) -> None:
-        self.network.settle()
-        assert self.mask(skt) == mask, f"the mask is {self.mask(skt)}, and not {mask}"
+    def until(self, skt: Any, mask: int, size: int = 0) -> None:
+        latest = self.network.now + PATIENCE
+        while (found := self.mask(skt)) != mask:
+            assert self.network.now < latest, f"the mask is {found}, and not {mask}"
+            self.network.advance(0.5)
 
 
 @contextmanager

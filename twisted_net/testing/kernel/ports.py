@@ -226,9 +226,10 @@ class Ports:
         family = socket.AF_INET6 if ":" in text else socket.AF_INET
         return unmapped(skt.place[0]) == text or self._covers(skt, skt.place[0], family)
 
-    def file(self, path: str | bytes) -> Socket | None:
+    def file(self, path: str | bytes) -> StreamSocket | None:
         """The socket that is, or was, bound to *path*; None where there is nothing."""
-        return self._files.get(key(path))
+        found: Any = self._files.get(key(path))
+        return found  # type: ignore[no-any-return]
 
     def unlink(self, path: str | bytes) -> None:
         """Remove the path, as unlink(2): nobody can connect to it any more.

@@ -412,10 +412,7 @@ class StreamSocket(Socket):
         listener = self.host.ports.file(place)
         if listener is None:
             return errno.ECONNREFUSED if key(place)[:1] == b"\0" else errno.ENOENT
-        if listener.closed or listener.kind != self.kind:
-            return errno.ECONNREFUSED if listener.closed else errno.EPROTOTYPE
-        assert isinstance(listener, StreamSocket)
-        if listener.state != LISTENING:
+        if listener.closed or listener.state != LISTENING:
             return errno.ECONNREFUSED
         if listener.isFull():
             return errno.EAGAIN
