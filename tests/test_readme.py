@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest_twisted
+from launched import run
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
@@ -53,3 +55,13 @@ async def test_theProgramInPython() -> None:
     assert await talk.over == b"welcome\r\nhello\r\n"
     server.close()
     await server.whenClosed()
+
+
+def test_theTestInMemory(tmp_path: Path) -> None:
+    (program,) = (text for text in PROGRAMS if "memoryNetwork" in text)
+    name = re.match(r"# (test_\w+\.py)\n", program)
+    assert name is not None
+    tmp_path.joinpath(name[1]).write_text(program)
+    ended = run((sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"), folder=tmp_path)
+    assert ended.code == 0, ended.out
+    assert re.search(r"^1 passed in ", ended.out, re.MULTILINE)

@@ -14,7 +14,7 @@ One engine for connections, and faces on it:
     the engine itself, for who builds a face of his own: a protocol and a factory that any Twisted endpoint takes.
 
 :mod:`twisted_net.testing`
-    the test kit: time that a test moves, over sockets that are real.
+    the test kit: a network in memory with a clock that jumps, faults, fixtures and checks, for any Twisted project.
 
 ``twistd net``
     the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``.
