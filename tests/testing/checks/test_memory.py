@@ -1,6 +1,6 @@
 """
-The network in memory, held against the checks that real sockets are held against: calm, and by seeds; within one host, and
-between two that are far apart.
+The network in memory, held against the checks that real sockets are held against: calm, and by seeds; within one host,
+and between two that are far apart.
 """
 
 from __future__ import annotations
