@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, Self
 
@@ -29,7 +29,8 @@ from twisted.internet.task import deferLater
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from twisted_net.testing.network import begun
+from twisted_net.testing.host import Host
+from twisted_net.testing.network import MemoryNetwork, begun
 from twisted_net.testing.runaway import LeakError, RunawayError
 
 __all__ = ["LoopbackHost", "LoopbackNetwork", "MemoryOnlyError"]
@@ -42,38 +43,9 @@ _SETTLING_TURNS: Final = 100
 _SETTLING_TURN: Final = 0.01
 
 
-#: What only a network, and a host, in memory can do and have.
-_OF_NETWORKS: Final = frozenset(
-    {
-        "advance",
-        "at",
-        "choices",
-        "heal",
-        "installed",
-        "isolate",
-        "link",
-        "names",
-        "partition",
-        "runWhile",
-        "settle",
-        "trace",
-    }
-)
-_OF_HOSTS: Final = frozenset(
-    {
-        "credentials",
-        "dead",
-        "descriptorLimit",
-        "die",
-        "failing",
-        "freeze",
-        "frozen",
-        "ports",
-        "sockets",
-        "streams",
-        "thaw",
-    }
-)
+#: What networks and hosts in memory keep as attributes of each object, and a real one cannot have.
+_OF_NETWORKS: Final = ("choices", "names", "trace")
+_OF_HOSTS: Final = ("credentials", "dead", "descriptorLimit", "frozen", "ports")
 
 _WITHIN: Final = "run() was called within the running reactor: make the test `async def`, and await instead"
 _STOPPED: Final = (
@@ -104,7 +76,7 @@ class LoopbackHost:
         self.reactor = reactor
 
     def __getattr__(self, name: str) -> NoReturn:
-        _refuse(self, name, _OF_HOSTS)
+        _refuse(self, name, Host, _OF_HOSTS)
 
 
 class LoopbackNetwork:
@@ -262,11 +234,12 @@ class LoopbackNetwork:
         return ""
 
     def __getattr__(self, name: str) -> NoReturn:
-        _refuse(self, name, _OF_NETWORKS)
+        _refuse(self, name, MemoryNetwork, _OF_NETWORKS)
 
 
-def _refuse(one: object, name: str, memoryOnly: frozenset[str]) -> NoReturn:
-    if name in memoryOnly:
+def _refuse(one: object, name: str, inMemory: type, attributes: Sequence[str]) -> NoReturn:
+    """Say why *one* has no *name*: because only its like *inMemory* can have it, or because nobody has."""
+    if name in attributes or (hasattr(inMemory, name) and not name.startswith("_")):
         raise MemoryOnlyError(
             f"{name} is not possible on the loopback interface; run this test in memory alone "
             '(pytest: @pytest.mark.network("memory"); trial: ground = "memory")'
