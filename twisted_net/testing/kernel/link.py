@@ -9,7 +9,8 @@ overtakes itself.
 *Cut.* On a cut road nothing arrives. TCP repeats itself, so what was under way is held, and comes when the road is
 healed; SYN is lost, and sent again by its sender; datagrams and RST are lost. When nothing was acknowledged for 924.6
 seconds the sender gives up with ``ETIMEDOUT`` (tcp(7), tcp_retries2), and so does a connection with SO_KEEPALIVE when
-its probes were not answered.
+its probes were not answered. The other end, which has heard of nothing, hears RST when the road is healed: as soon as
+it sends something, be it a probe of SO_KEEPALIVE; without either, never.
 
 *Stalled.* On a stalled road the receiver's window stays shut: connections are made, but no byte and no FIN comes.
 """
@@ -82,8 +83,9 @@ class Road:
             self.isCut = True
             self._cuts += 1
             self._lookUp()
-            for skt in self.source.streams():
-                self._watchKeepAlive(skt)
+            for skt in self._keptAlive():
+                idle, interval, count = (skt.option(socket.IPPROTO_TCP, option) for option in _PROBES)
+                self._network.at(self._network.now + idle + interval * count, self._unanswered, skt, self._cuts)
 
     def heal(self) -> None:
         """What TCP has held back comes now."""
@@ -94,6 +96,10 @@ class Road:
             for lane, what, data in held:
                 lane.overdue = False
                 self._deliver(lane, what, data)
+            for skt in self._keptAlive():
+                if skt.peer is not None and skt.peer.isGone:
+                    idle = skt.option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                    self._network.at(self._network.now + idle, self._answered, skt)
 
     def stall(self, stalled: bool) -> None:
         """Shut the window, or open it again."""
@@ -196,16 +202,19 @@ class Road:
             self._held = [held for held in self._held if held[0] is not lane]
             self._timeOut(lane.source)
 
-    def _watchKeepAlive(self, skt: StreamSocket) -> None:
-        if skt.outward is None or skt.outward.road is not self or not skt.option(*_KEEPALIVE):
-            return
-        idle, interval, count = (skt.option(socket.IPPROTO_TCP, option) for option in _PROBES)
-        at = self._network.now + idle + interval * count
-        self._network.at(at, self._probed, skt, self._cuts)
+    def _keptAlive(self) -> list[StreamSocket]:
+        """The connections whose probes this road carries."""
+        streams = self.source.streams()
+        return [skt for skt in streams if skt.outward and skt.outward.road is self and skt.option(*_KEEPALIVE)]
 
-    def _probed(self, skt: StreamSocket, cut: int) -> None:
+    def _unanswered(self, skt: StreamSocket, cut: int) -> None:
         if self.isCut and self._cuts == cut:
             self._timeOut(skt)
+
+    def _answered(self, skt: StreamSocket) -> None:
+        """A probe has come to a host that knows the connection no more: it answers with RST."""
+        if not (self.isCut or skt.closed):
+            skt.hearReset()
 
     @staticmethod
     def _timeOut(skt: StreamSocket) -> None:

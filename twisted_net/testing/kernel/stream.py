@@ -651,6 +651,11 @@ class StreamSocket(Socket):
         """The socket at the other end."""
         return None if self.outward is None else self.outward.sink
 
+    @property
+    def isGone(self) -> bool:
+        """Whether its program has closed it or its kernel has given it up: what reaches it is answered with RST."""
+        return self.closed or self.state == BROKEN
+
     def getpeername(self) -> Place:
         """The other side's address.
 
