@@ -388,6 +388,16 @@ def test_resetByLinger(world: World, family: int) -> None:
     assert client.recv(99) == b""
 
 
+def test_resetBeforeConnectHasTold(world: World) -> None:
+    listener = world.listening(TCP)
+    client = world.socket(TCP)
+    client.connect_ex(listener.getsockname())
+    with world.accept(listener) as server:
+        server.setsockopt(SOCKET, socket.SO_LINGER, linger(0))
+    world.until(client, IN | OUT | ERR | HUP)
+    fails(errno.ECONNRESET, client.connect, listener.getsockname())
+
+
 def test_resetToldBySoError(world: World) -> None:
     client, server = world.pair(TCP)
     server.setsockopt(SOCKET, socket.SO_LINGER, linger(0))
@@ -551,6 +561,15 @@ def test_rightsComeWithTheFirstOfTheirBytes(world: World, pipe: Pipe) -> None:
     client.send(b"def")
     assert taken(server.recvmsg(2, 99)) == b"ab"
     assert server.recvmsg(99, 99)[:2] == (b"cdef", [])
+
+
+def test_rightsStayWithTheirBytes(world: World, pipe: Pipe) -> None:
+    client, server = world.pair(UNIX)
+    client.send(b"one ")
+    client.sendmsg([b"two"], [*pipe.rights, (socket.IPPROTO_IP, 7, b"nobody looks at this")])
+    assert server.recv(2) == b"on"
+    assert server.recvmsg(1, 99)[:3] == (b"e", [], 0)
+    assert taken(server.recvmsg(99, 99)) == b" two"
 
 
 def test_rightsThatNobodyWants(world: World, pipe: Pipe) -> None:
@@ -797,6 +816,36 @@ def test_aStalledReceiver(road: Road) -> None:
     assert server.recv(9) == b""
 
 
+def test_aReceiverThatStallsInBetween(road: Road) -> None:
+    client, server = road.connect()
+    assert client.send(bytes(200_000)) == 65_536 + 65_536
+    road.link.stall()
+    assert len(server.recv(100_000)) == 65_536
+    fails(errno.EAGAIN, server.recv, 9)
+    road.link.stall(stalled=False)
+    assert len(server.recv(100_000)) == 65_536
+
+
+def test_aWindowIsNotFilledByTheCrumb(road: Road) -> None:
+    client, server = road.connect()
+    client.send(bytes(200_000))
+    assert len(server.recv(1000)) == 1000
+    assert server.inward.size == 64_536
+    assert len(server.recv(40_000)) == 40_000
+    assert server.inward.size == 65_536
+
+
+def test_aResetOfWhatHasFailedAlready(road: Road) -> None:
+    client, server = road.connect()
+    road.link.setFaults(Latency(1.0))
+    client.send(b"unread")
+    road.network.advance(1)
+    server.close()
+    client.fail(errno.ETIMEDOUT)
+    road.network.advance(1)
+    assert error(client) == errno.ETIMEDOUT
+
+
 def test_aResetThatArrivesWhereBothAreGone(road: Road) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(1.0))
@@ -812,10 +861,19 @@ def test_bytesThatArriveWhereNobodyIs(road: Road) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(1.0))
     client.send(b"late")
+    client.send(b" and later")
     server.close()
-    road.network.advance(1)
-    road.network.advance(1)
+    road.network.advance(2)
     assert error(client) == errno.EPIPE  # its end came first
+    assert str(road.network.trace).count("reset") == 1
+
+
+def test_whoWatchesIsListedOnce(road: Road) -> None:
+    client, server = road.connect()
+    server.reader = object()
+    client.send(b"one")
+    client.send(b"two")
+    assert list(road.there.ready).count(server) == 1
 
 
 def test_aTimeoutDropsWhatIsUnsent(road: Road) -> None:

@@ -42,10 +42,9 @@ class DatagramSocket(Socket):
     bufferSize = QUEUE
 
     def __init__(self, host: Host, family: int) -> None:
-        super().__init__(host, family)
         if family == socket.AF_UNIX:
-            self.close()
             raise failure(errno.EAFNOSUPPORT)
+        super().__init__(host, family)
         self.dropped = 0
         self._queue: deque[tuple[bytes, Place]] = deque()
         self._size = 0
@@ -198,9 +197,10 @@ class DatagramSocket(Socket):
         broadcast = group == "255.255.255.255"
         network.trace.note(self.label, f"{group}:{remote[1]}", "datagram", data)
         source = self._seenAs(group)
-        for host in [self.host] if isLoopback(source[0]) else network.living():
-            itself = host is self.host
-            if not broadcast and not (self.option(level, loop) if itself else self.option(level, hops) > 0):
+        inside = isLoopback(source[0])  # that interface brings everything back, and nothing anywhere else
+        for host in [self.host] if inside else network.living():
+            goes = self.option(level, loop) if host is self.host else self.option(level, hops) > 0
+            if not (inside or broadcast or goes):
                 continue
             network.road(self.host, host).datagram(data, _ToMembers(host, source, group, remote[1]))
 

@@ -161,9 +161,8 @@ class Lane:
 
     def end(self) -> None:
         """FIN, behind everything that was put."""
-        if not self.ended:
-            self.ended = True
-            self.pump()
+        self.ended = True
+        self.pump()
 
     def pump(self) -> None:
         """Send what the window allows, and then the FIN."""
@@ -441,11 +440,11 @@ class StreamSocket(Socket):
 
     def hearReset(self) -> None:
         """RST has come."""
+        assert self.inward is not None
+        assert self.outward is not None
         if self.closed:
-            if self.outward is not None:
-                self.outward.purge()
+            self.outward.purge()
         elif self.state == OPEN and not self._isOver():
-            assert self.inward is not None
             self.fail(errno.EPIPE if self.inward.arrivedEnd and not self.writeShut else errno.ECONNRESET)
 
     def turnAway(self) -> None:
@@ -712,8 +711,7 @@ class _Attempt:
     def _synchronise(self, attempt: int) -> None:
         """Send SYN."""
         client = self._client
-        if client is None:
-            return
+        assert client is not None
         network = client.host.network
         if attempt > len(SYN_RETRIES):
             self._end(errno.ETIMEDOUT)
