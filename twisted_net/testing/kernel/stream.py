@@ -606,7 +606,6 @@ class StreamSocket(Socket):
             self.host.ports.leave(self)
             for server in self.pending:
                 server.closed = True
-                server.note(server.peer, "reset")
                 assert server.inward is not None
                 assert server.outward is not None
                 server.inward.discardRights()
