@@ -7,9 +7,33 @@ from collections import Counter
 from pairs import Side
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from twisted_net.sansio.faults import Bandwidth, Latency
 from twisted_net.testing.network import MemoryNetwork
+
+
+def test_keepAliveFindsOutAboutAPeerThatHasForgotten() -> None:
+    """Only a peer that did not answer was found out about, and not one that answers with RST."""
+    with MemoryNetwork() as network:
+        client, server = network.host("client"), network.host("server")
+
+        async def scenario() -> None:
+            there = Side()
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(lambda: there))
+            here = await connectProtocol(TCP4ClientEndpoint(client.reactor, "server", 80), Side())
+            await there.happened("made")
+            there.transport.setTcpKeepAlive(1)
+            link = network.link(client, server)
+            link.cut()
+            here.transport.abortConnection()
+            await deferLater(client.reactor, 1)
+            link.heal()
+            await there.happened("lost")
+            assert network.now == 7201
+            await port.stopListening()
+
+        network.run(scenario)
 
 
 def test_aWindowIsNotFilledUpByTheCrumb() -> None:
@@ -31,3 +55,19 @@ def test_aWindowIsNotFilledUpByTheCrumb() -> None:
 
         network.run(scenario)
         assert Counter(event.what for event in network.trace.events)["read"] < 200
+
+
+def test_oneResetIsOneEvent() -> None:
+    """Who was never accepted was reset twice, in the trace."""
+    with MemoryNetwork() as network:
+        client, server = network.host("client"), network.host("server")
+
+        async def scenario() -> None:
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(Side))
+            port.pauseProducing()
+            here = await connectProtocol(TCP4ClientEndpoint(client.reactor, "server", 80), Side())
+            await port.stopListening()
+            await here.happened("lost")
+
+        network.run(scenario)
+        assert Counter(event.what for event in network.trace.events)["reset"] == 1
