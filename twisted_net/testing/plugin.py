@@ -84,10 +84,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Look at what the marks say, before any test runs."""
     for item in items:
-        for marker in item.iter_markers("network"):
-            complaint = _complaint(marker, getattr(item, "fixturenames", ()))
-            if complaint is not None:
-                raise pytest.UsageError(f"{item.nodeid}: {complaint}")
+        marker = item.get_closest_marker("network")
+        complaint = None if marker is None else _complaint(marker, getattr(item, "fixturenames", ()))
+        if complaint is not None:
+            raise pytest.UsageError(f"{item.nodeid}: {complaint}")
 
 
 def _complaint(marker: pytest.Mark, fixtures: Collection[str]) -> str | None:

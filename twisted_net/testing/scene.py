@@ -8,7 +8,7 @@ from __future__ import annotations
 from inspect import iscoroutinefunction
 from typing import Any, Final, Literal, Protocol, get_args
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
@@ -16,7 +16,6 @@ from twisted.internet.endpoints import (
     UNIXServerEndpoint,
 )
 from twisted.internet.interfaces import (
-    IListeningPort,
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
@@ -61,6 +60,7 @@ class Served:
         self.endpoint = endpoint
         self.server = server
         self._peers = peers
+        self._stopped: Deferred[Any] | None = None
 
     async def connects(self, peer: Peer | None = None) -> Peer:
         """A :class:`~twisted_net.testing.peers.Peer` that is connected to it."""
@@ -69,19 +69,22 @@ class Served:
     async def closes(self) -> None:
         """Stop listening, end the sockets of the event face, and wait until it has ended. Harmless when it was done."""
         self.ends()
-        if self.server is None:
-            await maybeDeferred(self.port.stopListening)
-        else:
-            await self.server.whenClosed()
+        await (self._stops() if self.server is None else self.server.whenClosed())
 
     def ends(self) -> None:
         """As `closes`, without waiting."""
         if self.server is None:
-            maybeDeferred(self.port.stopListening)
+            self._stops()
             return
         self.server.close()
         for client in tuple(self.server.clients):
             client.destroy()
+
+    def _stops(self) -> Deferred[Any]:
+        """Stop listening, once: a port that is about to stop must not be asked again."""
+        if self._stopped is None:
+            self._stopped = maybeDeferred(self.port.stopListening)
+        return self._stopped
 
 
 class Scene:
@@ -100,16 +103,15 @@ class Scene:
         self.peers = Peers(network.host(CLIENT).reactor)
         self._network = network
         self._transport = transport
-        self._ports: list[IListeningPort] = []
         self._served: list[Served] = []
 
     async def pair(self) -> tuple[Peer, Peer]:
         """Client and server of a connection that stands."""
         endpoint, reach = self._endpoints()
         port = await self.peers.listens(endpoint)
-        self._ports.append(port)
-        client = await self.peers.connects(reach(port))
-        return client, await self.peers.accepts()
+        served = Served(self.peers, port, reach(port), None)
+        self._served.append(served)
+        return await served.connects(), await self.peers.accepts()
 
     async def serve(self, what: Any) -> Served:
         """
@@ -136,16 +138,16 @@ class Scene:
         """
         End everything. It has ended a few turns later; the network's own end (its look for leaks) lets them pass.
 
-        Nothing is waited for here, because a host may be dead, and never tell. One that is frozen is thawed.
+        In memory, links that are cut are healed for it, and hosts that are frozen thawed. Nothing is waited for here,
+        because a host may be dead, and never tell; whoever it was connected to is connected still, and that is a leak.
         """
-        for name in (CLIENT, SERVER):
-            host = self._network.host(name)
-            if getattr(host, "frozen", False):
+        network: Any = self._network
+        if network.inMemory:
+            network.heal()
+            for host in network.living():
                 host.thaw()
         for served in self._served:
             served.ends()
-        for port in self._ports:
-            maybeDeferred(port.stopListening)
         for peer in self.peers.all:
             if peer.count("made") and not peer.gone:
                 peer.aborts()
