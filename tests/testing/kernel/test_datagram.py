@@ -119,6 +119,14 @@ def test_connectedToAnyAddress(world: World) -> None:
     assert client.getpeername()[0] == client.getsockname()[0] == "127.0.0.1"
 
 
+def test_sentToAnyAddress(world: World) -> None:
+    server, elsewhere, client = bound(world), bound(world, "127.0.0.2"), unbound(world)
+    client.sendto(b"x", ("0.0.0.0", server.getsockname()[1]))
+    client.sendto(b"y", ("0.0.0.0", elsewhere.getsockname()[1]))
+    world.until(server, IN | OUT)
+    assert (server.recv(9), world.mask(elsewhere)) == (b"x", OUT)
+
+
 def test_connectedToItself(world: World) -> None:
     skt = bound(world)
     skt.connect(skt.getsockname())

@@ -141,7 +141,7 @@ class DatagramSocket(Socket):
         """
         self.raiseError()
         self._alive()
-        return self._send(bytes(data), self.host.ports.canonical(self.family, arguments[-1]))
+        return self._send(bytes(data), self.host.ports.reached(self.family, arguments[-1]))
 
     def _send(self, data: bytes, remote: Place) -> int:
         if len(data) > LONGEST[self.family]:

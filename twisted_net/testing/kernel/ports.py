@@ -71,6 +71,7 @@ class Ports:
         self._bound: dict[tuple[socket.SocketKind, int], list[Socket]] = {}
         self._files: dict[bytes, Socket] = {}
         self._next = 0
+        self._turn = 0
 
     # -- addresses
 
@@ -92,7 +93,7 @@ class Ports:
         text = unmapped(remote)
         if text != remote:
             return _MAPPED + self.sourceFor(socket.AF_INET, text)
-        if isLoopback(text) or text in ANY.values():
+        if isLoopback(text):
             return LOOPBACK[family]
         return self._host.addressOf(family)
 
@@ -145,10 +146,8 @@ class Ports:
         raise failure(errno.EADDRINUSE)
 
     def _collide(self, skt: Socket, text: str, other: Socket) -> bool:
-        theirs = other.place[0]
-        if text != theirs and not self._covers(skt, text, other.family) and not self._covers(other, theirs, skt.family):
-            return False
-        if text != theirs and skt.family == other.family and not {text, theirs} & set(ANY.values()):
+        theirs = _ranges(other, other.place[0])
+        if not any(one == two or _isWhole(one, two) for one in _ranges(skt, text) for two in theirs):
             return False
 
         def both(option: int) -> bool:
@@ -157,13 +156,6 @@ class Ports:
         if both(socket.SO_REUSEPORT):
             return False
         return not (both(socket.SO_REUSEADDR) and not other.isListening)
-
-    @staticmethod
-    def _covers(skt: Socket, text: str, family: int) -> bool:
-        """Whether *skt* at *text* takes every address of *family*."""
-        if text == "::":
-            return family == socket.AF_INET6 or not skt.option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        return text == "0.0.0.0" and family == socket.AF_INET
 
     def listen(self, skt: StreamSocket) -> None:
         """*skt* is about to listen.
@@ -196,11 +188,12 @@ class Ports:
 
     def listener(self, remote: Place) -> StreamSocket | None:
         """Who listens at *remote*; of several that share it (SO_REUSEPORT), each in turn."""
-        found: Any = [skt for skt in self._at(socket.SOCK_STREAM, remote) if skt.isListening]
+        bound = self._bound.get((socket.SOCK_STREAM, remote[1]), ())
+        found: Any = [skt for skt in bound if skt.isListening and _takes(skt, remote[0])]
         if len(found) > 1:
-            self._next += 1
-            return found[self._next % len(found)]  # type: ignore[no-any-return]
-        return found[0] if found else None
+            found = [skt for skt in found if skt.place[0] not in ANY.values()] or found
+            self._turn += 1
+        return found[self._turn % len(found)] if found else None
 
     def receiver(self, remote: Place, source: Place) -> DatagramSocket | None:
         """Whom a datagram from *source* to *remote* is for: the most particular one, and of equal ones the last."""
@@ -213,18 +206,8 @@ class Ports:
     def bound(self, remote: Place) -> list[DatagramSocket]:
         """The UDP sockets that are bound to *remote*, or to its port of every address."""
         bound = self._bound.get((socket.SOCK_DGRAM, remote[1]), ())
-        found: Any = [skt for skt in bound if not skt.closed and self._takes(skt, remote)]
+        found: Any = [skt for skt in bound if not skt.closed and _takes(skt, remote[0])]
         return found  # type: ignore[no-any-return]
-
-    def _at(self, kind: socket.SocketKind, remote: Place) -> list[Socket]:
-        found = [skt for skt in self._bound.get((kind, remote[1]), ()) if self._takes(skt, remote)]
-        return [skt for skt in found if skt.place[0] not in ANY.values()] or found
-
-    def _takes(self, skt: Socket, remote: Place) -> bool:
-        """Whether *skt* is bound to the address of *remote*, or to all of its family."""
-        text = unmapped(remote[0])
-        family = socket.AF_INET6 if ":" in text else socket.AF_INET
-        return unmapped(skt.place[0]) == text or self._covers(skt, skt.place[0], family)
 
     def file(self, path: str | bytes) -> StreamSocket | None:
         """The socket that is, or was, bound to *path*; None where there is nothing."""
@@ -249,6 +232,24 @@ def seenBy(family: int, place: Place) -> Place:
     if family == socket.AF_INET:
         return (unmapped(place[0]), place[1])
     return place
+
+
+def _ranges(skt: Socket, text: str) -> tuple[str, ...]:
+    """The addresses that *skt* has when it is bound to *text*: one of them, or all of one family or of both."""
+    if text == "::" and not skt.option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return tuple(ANY.values())
+    return (unmapped(text),)
+
+
+def _isWhole(one: str, other: str) -> bool:
+    """Whether one of these is all of the family that both are of."""
+    return (":" in one) == (":" in other) and (one in ANY.values() or other in ANY.values())
+
+
+def _takes(skt: Socket, text: str) -> bool:
+    """Whether *skt* has the address *text*."""
+    plain = unmapped(text)
+    return any(one == plain or _isWhole(one, plain) for one in _ranges(skt, skt.place[0]))
 
 
 def _rank(skt: DatagramSocket) -> tuple[bool, bool]:
