@@ -7,7 +7,7 @@ import itertools
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -40,29 +40,35 @@ def made(world: World, text: str, kind: socket.SocketKind, options: tuple[int, .
     return skt
 
 
-def conflicts(world: World, kind: socket.SocketKind, listens: bool) -> dict[Any, str]:
-    """What two sockets hear that want the same port, for every pair of addresses and options."""
-    found = {}
-    choices: Any = itertools.product(TEXTS, TEXTS, ((), (ADDRESS,), (PORT,)), ((), (ADDRESS,), (PORT,)), (False, True))
-    for one, other, mine, theirs, only6 in choices:
-        if only6 and "::" not in (one, other):
-            continue
-        with made(world, one, kind, mine, only6) as first, made(world, other, kind, theirs, only6) as second:
-            first.bind((one, 0))
-            if listens:
-                first.listen(1)
-            calls = [(second, "bind")]
-            if kind == STREAM:
-                calls += [(second, "listen")] if listens else [(second, "listen"), (first, "listen")]
-            heard = "nothing"
-            for skt, call in calls:
-                try:
-                    skt.bind((other, first.getsockname()[1])) if call == "bind" else skt.listen(1)
-                except OSError as error:
-                    heard = f"{call}: {errno.errorcode[error.errno or 0]}"
-                    break
-            found[one, other, mine, theirs, only6] = heard
-    return found
+Case: TypeAlias = tuple[str, str, tuple[int, ...], tuple[int, ...], bool]
+
+OPTIONS: tuple[tuple[int, ...], ...] = ((), (ADDRESS,), (PORT,))
+
+
+def cases() -> Iterator[Case]:
+    """Two addresses, the options of the sockets that want them, and whether ``"::"`` is IPv6 alone."""
+    for one, other, mine, theirs, only6 in itertools.product(TEXTS, TEXTS, OPTIONS, OPTIONS, (False, True)):
+        if not only6 or "::" in (one, other):
+            yield one, other, mine, theirs, only6
+
+
+def conflict(world: World, kind: socket.SocketKind, listens: bool, case: Case) -> str:
+    """What two sockets hear that want the same port."""
+    one, other, mine, theirs, only6 = case
+    with made(world, one, kind, mine, only6) as first, made(world, other, kind, theirs, only6) as second:
+        first.bind((one, 0))
+        if listens:
+            first.listen(1)
+        try:
+            second.bind((other, first.getsockname()[1]))
+        except OSError as error:
+            return f"bind: {errno.errorcode[error.errno or 0]}"
+        try:
+            for skt in (second, first) if kind == STREAM else ():
+                skt.listen(1)
+        except OSError as error:
+            return f"listen: {errno.errorcode[error.errno or 0]}"
+    return "nothing"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +77,17 @@ def conflicts(world: World, kind: socket.SocketKind, listens: bool) -> dict[Any,
     ids=["bound", "listening", "udp"],
 )
 def test_conflicts(tmp_path: Path, kind: socket.SocketKind, listens: bool) -> None:
+    told = set()
     with playing("kernel", tmp_path) as kernel, playing("memory", tmp_path) as memory:
-        real = conflicts(kernel, kind, listens)
-        assert conflicts(memory, kind, listens) == real
-        assert len(set(real.values())) > 1
+        for case in cases():
+            found = conflict(memory, kind, listens, case)
+            # Another program may have the same port at the second address: then another port tells the truth.
+            real = [conflict(kernel, kind, listens, case)]
+            while real[-1] != found and len(real) < 4:
+                real.append(conflict(kernel, kind, listens, case))
+            assert (case, found) == (case, real[-1])
+            told.add(found)
+    assert len(told) > 1
 
 
 # -- scenes on both kernels
