@@ -111,6 +111,7 @@ class TcpPort(_Accepting, tcp.Port):
         return skt
 
     def startListening(self) -> None:
+        self.reactor.spare.reserve()
         with _closingUnbound(self):
             super().startListening()
 
@@ -129,6 +130,7 @@ class UnixPort(_Accepting, unix.Port):
     _buildAddr = unix.Port._buildAddr
 
     def startListening(self) -> None:
+        self.reactor.spare.reserve()
         self.factory.doStart()
         skt = self._preexistingSocket
         if skt is None:
