@@ -71,3 +71,26 @@ def test_oneResetIsOneEvent() -> None:
 
         network.run(scenario)
         assert Counter(event.what for event in network.trace.events)["reset"] == 1
+
+
+def test_whoComesWhenDescriptorsHaveRunOutIsTurnedAway() -> None:
+    """The spare descriptor, with which Twisted's ports do so, was never opened: they tried again, for ever."""
+    with MemoryNetwork() as network:
+        client, server = network.host("client"), network.host("server")
+
+        async def scenario() -> None:
+            there = Side()
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(lambda: there))
+            endpoint = TCP4ClientEndpoint(client.reactor, "server", 80)
+            left, server.descriptorLimit = server.descriptorLimit, server.descriptorLimit - server.descriptorsLeft()
+            turnedAway = await connectProtocol(endpoint, Side())
+            await turnedAway.happened("lost")
+            server.descriptorLimit = left
+            welcome = await connectProtocol(endpoint, Side())
+            welcome.transport.write(b"hello")
+            await there.until(lambda: there.received == b"hello")
+            welcome.transport.loseConnection()
+            there.transport.loseConnection()
+            await port.stopListening()
+
+        network.run(scenario)
