@@ -43,6 +43,8 @@ WIRE = (
 )
 # What stands at run time below everything but the side rooms.
 FOREIGN = frozenset({"twisted", "zope"})
+# What a file may import although not everybody has it: who loads that file has it.
+GUESTS = {"twisted_net/testing/plugin.py": frozenset({"pytest"})}
 # sansio is told the time and owns no socket; these could give it either.
 UNCLEAN = frozenset({"asyncio", "datetime", "sched", "select", "selectors", "signal", "socket", "threading", "time"})
 VAGUE = frozenset({"util", "utils", "common", "helper", "helpers", "manager", "base", "misc"})
@@ -203,7 +205,7 @@ def _foreign(path: str, text: str, known: frozenset[str], sources: Sources) -> I
                 yield f"line {one.line} imports {one.module}; sansio is told the time and touches no socket"
             elif top not in sys.stdlib_module_names:
                 yield f"line {one.line} imports {one.module}; sansio knows the standard library and errors only"
-        elif one.when == "now" and top not in sys.stdlib_module_names and top not in FOREIGN:
+        elif one.when == "now" and top not in sys.stdlib_module_names | FOREIGN | GUESTS.get(path, frozenset()):
             yield f"line {one.line} imports {one.module}, which not everybody has; import it where it is used"
 
 

@@ -24,10 +24,32 @@ What can go wrong is in :mod:`twisted_net.errors`, how addresses are written in 
 
 from __future__ import annotations
 
-from twisted_net import net
-from twisted_net.address import Address, parseTarget
-from twisted_net.errors import NetError
-from twisted_net.sansio.backoff import Backoff
-from twisted_net.wire.limits import Limits
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from twisted_net import net
+    from twisted_net.address import Address, parseTarget
+    from twisted_net.errors import NetError
+    from twisted_net.sansio.backoff import Backoff
+    from twisted_net.wire.limits import Limits
 
 __all__ = ["Address", "Backoff", "Limits", "NetError", "net", "parseTarget"]
+
+# Opened when somebody comes through: pytest imports this package wherever it is installed, and does not want a network
+# for that.
+_ROOMS: Final = {
+    "Address": "twisted_net.address",
+    "Backoff": "twisted_net.sansio.backoff",
+    "Limits": "twisted_net.wire.limits",
+    "NetError": "twisted_net.errors",
+    "parseTarget": "twisted_net.address",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "net":
+        return import_module("twisted_net.net")
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,7 +41,8 @@ class Road:
     """One direction of a link.
 
     :param calm: leave nothing to chance; None: as the network.
-    :ivar clear: nothing delays, loses or changes what is sent here.
+    :ivar plain: no fault, no cut and no stall is in force.
+    :ivar clear: nothing at all delays, loses or changes what is sent here.
     """
 
     def __init__(self, source: Host, target: Host, *, calm: bool | None = None) -> None:
@@ -61,6 +62,7 @@ class Road:
         self._delay = 0.0
         self._calm = self._network.choices.calm if calm is None else calm
         self._lastDatagram = 0.0
+        self.plain = True
         self.clear = self._calm
 
     # -- its state
@@ -112,13 +114,23 @@ class Road:
                     skt.wake()
 
     def _lookUp(self) -> None:
-        self.clear = self._calm and not (self.faults or self.isCut or self.stalled)
+        self.plain = not (self.faults or self.isCut or self.stalled)
+        self.clear = self.plain and self._calm
 
     def refuses(self) -> bool:
         """Whether the next connection is to be refused."""
         return self._refusals is not None and self._refusals.next()
 
     # -- streams
+
+    def wander(self, lane: Lane, data: bytes) -> None:
+        """Bring *data* to the other end of a plain road, on which nothing is under way for *lane*: now, or by chance
+        later."""
+        delay = self._wander(lane)
+        if delay:
+            self._send(lane, "data", data, self._network.now + delay)
+        else:
+            lane.arrive(data)
 
     def carry(self, lane: Lane, data: bytes) -> None:
         """Bring *data* to the other end."""
@@ -150,7 +162,7 @@ class Road:
     def _transit(self, lane: Lane) -> StreamFaults | None:
         if lane.revision != self.revision:
             lane.revision = self.revision
-            lane.transit = None
+            lane.transit = lane.due = None
             if self.faults:
                 random = self._network.choices.random("faults " + lane.site)
                 lane.transit = StreamFaults(self.faults, random, self._network.now)
@@ -158,17 +170,19 @@ class Road:
         return lane.transit
 
     def _wander(self, lane: Lane) -> float:
-        return 0.0 if self._calm else WANDER[self._network.choices.pick("delay " + lane.site, len(WANDER), 4)]
+        return 0.0 if self._calm else WANDER[self._network.choices.pick(lane.delaySite, len(WANDER), 4)]
 
     def _follow(self, lane: Lane, transit: StreamFaults, deliveries: list[Any]) -> None:
         for delivery in deliveries:
             self._send(lane, delivery.what, delivery.data, delivery.at)
         due = transit.due()
-        if due is not None:
+        if due is not None and due != lane.due:
+            lane.due = due
             self._network.at(due, self._tick, lane, transit)
 
     def _tick(self, lane: Lane, transit: StreamFaults) -> None:
         if lane.transit is transit:
+            lane.due = None
             self._follow(lane, transit, transit.tick(self._network.now))
 
     def _send(self, lane: Lane, what: str, data: bytes, at: float) -> None:

@@ -80,6 +80,7 @@ class Lane:
     """One direction of a connection.
 
     :ivar transit: what faults make of the bytes on their way; None without faults.
+    :ivar due: when it is to be asked again although nothing is sent.
     :ivar sent: how many bytes were put into it, ever.
     :ivar taken: how many were taken out.
     :ivar rights: descriptors that nobody has received yet.
@@ -88,6 +89,9 @@ class Lane:
     __slots__ = (
         "arrivedEnd",
         "buffer",
+        "cutSite",
+        "delaySite",
+        "due",
         "ended",
         "flight",
         "lastAt",
@@ -103,6 +107,7 @@ class Lane:
         "site",
         "size",
         "source",
+        "takeSite",
         "taken",
         "transit",
         "unsent",
@@ -123,13 +128,17 @@ class Lane:
         self.buffer: int = source.option(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
         self.ended = self.sentEnd = self.sentReset = self.arrivedEnd = False
         self.transit: StreamFaults | None = None
+        self.due: float | None = None
         self.revision = -1
         self.lastAt = 0.0
         self.overdue = False
         self.sent = self.taken = 0
         self.rights: deque[Rights] = deque()
-        #: How its decisions are named.
+        #: How it, and its decisions, are named.
         self.site = f"{source.label}>{sink.label}"
+        self.cutSite = f"cut {self.site}"
+        self.delaySite = f"delay {self.site}"
+        self.takeSite = f"take {self.site}"
 
     # -- the sender's side
 
@@ -146,9 +155,13 @@ class Lane:
         """Take what fits of *data*; the number of bytes."""
         if not data:
             return 0
-        if not self.unsent and not self.flight and self.road.clear and len(data) <= self.window - self.size:
+        road = self.road
+        if road.plain and not self.unsent and not self.flight and len(data) <= self.window - self.size:
             self.sent += len(data)
-            self.arrive(data)
+            if road.clear:
+                self.arrive(data)
+            else:
+                road.wander(self, data)
             return len(data)
         if len(data) > (room := self.room()):
             data = data[:room]
@@ -217,8 +230,9 @@ class Lane:
             return
         self.queue.append(data)
         self.size += len(data)
-        if not sink.listed:
-            sink.wake()
+        if not sink.listed and sink.reader is not None:
+            sink.listed = True
+            sink.host.ready.append(sink)
 
     def arriveEnd(self) -> None:
         """The FIN has come."""
@@ -486,7 +500,7 @@ class StreamSocket(Socket):
             choices = self.host.network.choices
             if not choices.calm:
                 # A segment may end anywhere.
-                size = choices.pick(self._cutSite(inward), min(size, inward.size), 4) or size
+                size = choices.pick(inward.cutSite, min(size, inward.size), 4) or size
             data = inward.take(size)
             self.note(inward.source, "read", data)
             return data
@@ -500,10 +514,6 @@ class StreamSocket(Socket):
         if self.readShut or self.state == BROKEN or inward is None or inward.arrivedEnd:
             return b""
         raise failure(errno.EAGAIN)
-
-    @staticmethod
-    def _cutSite(lane: Lane) -> str:
-        return "cut " + lane.site
 
     def recvmsg(self, size: int, space: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, Place]:
         """As :meth:`recv`, with the descriptors that came along (unix(7): SCM_RIGHTS)."""
@@ -557,7 +567,7 @@ class StreamSocket(Socket):
         choices = self.host.network.choices
         if not choices.calm and len(data) > 1:
             # The kernel may take less than it could.
-            data = data[: choices.pick("take " + outward.site, len(data), 8) or len(data)]
+            data = data[: choices.pick(outward.takeSite, len(data), 8) or len(data)]
         taken = outward.put(data)
         if taken:
             self.note(outward.sink, "data", data if taken == len(data) else data[:taken])
@@ -683,6 +693,14 @@ class StreamSocket(Socket):
         if state == BROKEN:
             return POLLIN | POLLOUT | POLLHUP | (POLLERR if self.error else 0)
         return 0 if state == CONNECTING else POLLOUT | POLLHUP
+
+    def isDue(self) -> bool:
+        if self.writer is None and self.state == OPEN:
+            # As below, for the commonest case: a connection that is only read.
+            inward = self.inward
+            assert inward is not None
+            return self.reader is not None and bool(inward.size or inward.arrivedEnd or self.readShut or self.error)
+        return super().isDue()
 
     def note(self, other: Socket | None, what: str, data: bytes | None = None) -> None:
         """Write it into the network's trace."""
