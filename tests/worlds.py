@@ -194,6 +194,32 @@ class Memory(World):
             self.network.advance(0.5)
 
 
+class Between:
+    """Two hosts in memory, the link between them, and a listener on the second one."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.network = MemoryNetwork(seed)
+        self.here, self.there = self.network.host("here"), self.network.host("there")
+        self.link = self.network.link(self.here, self.there)
+        listener: Any = self.there.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener = listener
+        self.listener.bind(("0.0.0.0", 80))
+        self.listener.listen(5)
+
+    def start(self) -> Any:
+        """A client that has begun to connect."""
+        client: Any = self.here.socket(socket.AF_INET, socket.SOCK_STREAM)
+        assert client.connect_ex((self.there.addresses[0], 80)) == errno.EINPROGRESS
+        return client
+
+    def connect(self) -> tuple[Any, Any]:
+        """A connection: the client's socket, and the server's."""
+        client = self.start()
+        while not self.listener.pending or client.poll() != OUT:
+            self.network.advance(0.01)
+        return client, self.listener.accept()[0]
+
+
 @contextmanager
 def playing(name: str, folder: Path) -> Iterator[World]:
     """The world of that name: ``"kernel"`` or ``"memory"``."""
@@ -210,6 +236,16 @@ def fails(code: int, call: Callable[..., Any], *arguments: Any) -> None:
         call(*arguments)
     found = caught.value.errno
     assert found == code, f"{errno.errorcode.get(found or 0, found)}, and not {errno.errorcode[code]}"
+
+
+def fill(skt: Any) -> int:
+    """Send until nothing more is taken; the number of bytes."""
+    count = 0
+    try:
+        while True:
+            count += skt.send(bytes(10_000))
+    except BlockingIOError:
+        return count
 
 
 def linger(seconds: int) -> bytes:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import ERR, HUP, IN, OUT, Memory, World, fails, linger, playing
+from worlds import ERR, HUP, IN, OUT, Between, Memory, World, fails, fill, linger, playing
 
 from twisted_net.sansio.faults import Bandwidth, Fault, Glue, Latency, LimitData, Reset, Slicer, SlowClose, Timeout
-from twisted_net.testing.kernel.stream import SYN_TIMEOUT, StreamSocket
+from twisted_net.testing.kernel.stream import SYN_TIMEOUT
 from twisted_net.testing.network import MemoryNetwork
 
 TCP, TCP6, UNIX = socket.AF_INET, socket.AF_INET6, socket.AF_UNIX
@@ -32,16 +32,6 @@ tcpFamilies = pytest.mark.parametrize("family", [TCP, TCP6], ids=["tcp", "tcp6"]
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     with playing(request.param, tmp_path) as found:
         yield found
-
-
-def fill(skt: Any) -> int:
-    """Send until nothing more is taken; the number of bytes."""
-    count = 0
-    try:
-        while True:
-            count += skt.send(bytes(10_000))
-    except BlockingIOError:
-        return count
 
 
 # -- scenes on both kernels: before there is a connection
@@ -658,34 +648,9 @@ def test_anyScene(family: socket.AddressFamily, script: list[tuple[bool, str]]) 
 # -- what only memory can do
 
 
-class Road:
-    """A connection from one host to another, and the link between them."""
-
-    def __init__(self, seed: int | None = None) -> None:
-        self.network = MemoryNetwork(seed)
-        self.here, self.there = self.network.host("here"), self.network.host("there")
-        self.link = self.network.link(self.here, self.there)
-        listener: Any = self.there.socket(TCP, socket.SOCK_STREAM)
-        self.listener = listener
-        self.listener.bind(("0.0.0.0", 80))
-        self.listener.listen(5)
-
-    def start(self) -> Any:
-        client = self.here.socket(TCP, socket.SOCK_STREAM)
-        assert isinstance(client, StreamSocket)
-        assert client.connect_ex((self.there.addresses[0], 80)) == errno.EINPROGRESS
-        return client
-
-    def connect(self) -> tuple[Any, Any]:
-        client = self.start()
-        while not self.listener.pending or client.poll() != OUT:
-            self.network.advance(0.01)
-        return client, self.listener.accept()[0]
-
-
 @pytest.fixture
-def road() -> Road:
-    return Road()
+def road() -> Between:
+    return Between()
 
 
 def error(skt: Any) -> int:
@@ -693,7 +658,7 @@ def error(skt: Any) -> int:
     return code
 
 
-def test_windowsAreWhatWasAskedFor(road: Road) -> None:
+def test_windowsAreWhatWasAskedFor(road: Between) -> None:
     road.listener.setsockopt(SOCKET, socket.SO_RCVBUF, 5000)
     client, server = road.connect()
     client.setsockopt(SOCKET, socket.SO_SNDBUF, 7000)
@@ -701,7 +666,7 @@ def test_windowsAreWhatWasAskedFor(road: Road) -> None:
     assert fill(client) == 65_536 + 65_536
 
 
-def test_nobodyAnswers(road: Road) -> None:
+def test_nobodyAnswers(road: Between) -> None:
     road.link.cut()
     client = road.start()
     road.network.advance(SYN_TIMEOUT - 1)
@@ -711,7 +676,7 @@ def test_nobodyAnswers(road: Road) -> None:
     assert client.connect_ex((road.there.addresses[0], 80)) == errno.ETIMEDOUT
 
 
-def test_synIsSentAgain(road: Road) -> None:
+def test_synIsSentAgain(road: Between) -> None:
     road.link.cut()
     client = road.start()
     road.network.advance(5)
@@ -722,7 +687,7 @@ def test_synIsSentAgain(road: Road) -> None:
     assert client.poll() == OUT
 
 
-def test_theAnswerIsLost(road: Road) -> None:
+def test_theAnswerIsLost(road: Between) -> None:
     """The server has the connection already when SYN comes again, and answers once more."""
     road.link.cut(towards="here")
     client = road.start()
@@ -734,7 +699,7 @@ def test_theAnswerIsLost(road: Road) -> None:
     assert len(road.listener.pending) == 1
 
 
-def test_anAttemptThatIsGivenUp(road: Road) -> None:
+def test_anAttemptThatIsGivenUp(road: Between) -> None:
     road.link.setFaults(Latency(1.0))
     client = road.start()
     client.close()
@@ -749,7 +714,7 @@ def test_anAttemptThatIsGivenUp(road: Road) -> None:
     fails(errno.ECONNRESET, server.recv, 1)
 
 
-def test_answersThatComeTooLate(road: Road) -> None:
+def test_answersThatComeTooLate(road: Between) -> None:
     """Neither the server's answer nor its refusal means anything to a client that has closed."""
     road.link.setFaults(Latency(1.0), towards="here")
     road.start().close()
@@ -760,7 +725,7 @@ def test_answersThatComeTooLate(road: Road) -> None:
     assert not road.here.sockets()
 
 
-def test_noHostOfThatAddress(road: Road) -> None:
+def test_noHostOfThatAddress(road: Between) -> None:
     client: Any = road.here.socket(TCP, socket.SOCK_STREAM)
     assert client.connect_ex(("192.0.2.1", 80)) == errno.EINPROGRESS
     assert error(client) == errno.EHOSTUNREACH
@@ -772,7 +737,7 @@ def test_noAddressOfThatFamily() -> None:
     assert client.connect_ex(("fd00::99", 80)) == errno.EADDRNOTAVAIL
 
 
-def test_aDeadHostDoesNotAnswer(road: Road) -> None:
+def test_aDeadHostDoesNotAnswer(road: Between) -> None:
     road.link.setFaults(Latency(1.0))
     client = road.start()
     road.there.dead = True
@@ -780,7 +745,7 @@ def test_aDeadHostDoesNotAnswer(road: Road) -> None:
     assert error(client) == errno.ETIMEDOUT
 
 
-def test_bytesTakeTheirTime(road: Road) -> None:
+def test_bytesTakeTheirTime(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(2.0))
     client.send(b"slow")
@@ -791,7 +756,7 @@ def test_bytesTakeTheirTime(road: Road) -> None:
     assert (server.recv(9), server.recv(9)) == (b"slow", b"")
 
 
-def test_theWindowCountsWhatIsUnderWay(road: Road) -> None:
+def test_theWindowCountsWhatIsUnderWay(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(2.0))
     count = fill(client)
@@ -804,7 +769,7 @@ def test_theWindowCountsWhatIsUnderWay(road: Road) -> None:
     assert server.inward.taken == count
 
 
-def test_aStalledReceiver(road: Road) -> None:
+def test_aStalledReceiver(road: Between) -> None:
     client, server = road.connect()
     road.link.stall(towards="there")
     assert fill(client) == 65_536
@@ -816,7 +781,7 @@ def test_aStalledReceiver(road: Road) -> None:
     assert server.recv(9) == b""
 
 
-def test_aReceiverThatStallsInBetween(road: Road) -> None:
+def test_aReceiverThatStallsInBetween(road: Between) -> None:
     client, server = road.connect()
     assert client.send(bytes(200_000)) == 65_536 + 65_536
     road.link.stall()
@@ -826,7 +791,7 @@ def test_aReceiverThatStallsInBetween(road: Road) -> None:
     assert len(server.recv(100_000)) == 65_536
 
 
-def test_aWindowIsNotFilledByTheCrumb(road: Road) -> None:
+def test_aWindowIsNotFilledByTheCrumb(road: Between) -> None:
     client, server = road.connect()
     client.send(bytes(200_000))
     assert len(server.recv(1000)) == 1000
@@ -835,7 +800,7 @@ def test_aWindowIsNotFilledByTheCrumb(road: Road) -> None:
     assert server.inward.size == 65_536
 
 
-def test_aResetOfWhatHasFailedAlready(road: Road) -> None:
+def test_aResetOfWhatHasFailedAlready(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(1.0))
     client.send(b"unread")
@@ -846,7 +811,7 @@ def test_aResetOfWhatHasFailedAlready(road: Road) -> None:
     assert error(client) == errno.ETIMEDOUT
 
 
-def test_aResetThatArrivesWhereBothAreGone(road: Road) -> None:
+def test_aResetThatArrivesWhereBothAreGone(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(1.0))
     client.send(b"unread")
@@ -857,7 +822,7 @@ def test_aResetThatArrivesWhereBothAreGone(road: Road) -> None:
     assert not road.here.sockets()
 
 
-def test_bytesThatArriveWhereNobodyIs(road: Road) -> None:
+def test_bytesThatArriveWhereNobodyIs(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Latency(1.0))
     client.send(b"late")
@@ -868,7 +833,7 @@ def test_bytesThatArriveWhereNobodyIs(road: Road) -> None:
     assert str(road.network.trace).count("reset") == 1
 
 
-def test_whoWatchesIsListedOnce(road: Road) -> None:
+def test_whoWatchesIsListedOnce(road: Between) -> None:
     client, server = road.connect()
     server.reader = object()
     client.send(b"one")
@@ -876,7 +841,7 @@ def test_whoWatchesIsListedOnce(road: Road) -> None:
     assert list(road.there.ready).count(server) == 1
 
 
-def test_aTimeoutDropsWhatIsUnsent(road: Road) -> None:
+def test_aTimeoutDropsWhatIsUnsent(road: Between) -> None:
     client, _ = road.connect()
     fill(client)
     road.link.cut()
@@ -897,7 +862,7 @@ def test_deathKeepsNoDescriptors(pipe: Pipe) -> None:
     assert not pipe.isHeld()
 
 
-def test_theRefusalIsTraced(road: Road) -> None:
+def test_theRefusalIsTraced(road: Between) -> None:
     road.listener.close()
     road.start()
     assert "there:80 > here:49152  refuse" in str(road.network.trace)
@@ -927,7 +892,7 @@ steps = st.lists(
 )
 
 
-def play(road: Road, script: list[tuple[str, Any]]) -> tuple[bytes, bytes, bool]:
+def play(road: Between, script: list[tuple[str, Any]]) -> tuple[bytes, bytes, bool]:
     """What was sent, what was received until nothing more came, and whether the end came."""
     client, server = road.connect()
     sent = received = b""
@@ -963,7 +928,7 @@ def play(road: Road, script: list[tuple[str, Any]]) -> tuple[bytes, bytes, bool]
 @settings(max_examples=150)
 @given(seed=st.none() | st.integers(0, 9999), faults=st.sampled_from(WEATHER), script=steps)
 def test_everythingComesInOrder(seed: int | None, faults: tuple[Fault, ...], script: list[tuple[str, Any]]) -> None:
-    road = Road(seed)
+    road = Between(seed)
     road.link.setFaults(*faults)
     sent, received, ended = play(road, script)
     assert (received, ended) == (sent, True)
@@ -972,7 +937,7 @@ def test_everythingComesInOrder(seed: int | None, faults: tuple[Fault, ...], scr
 @settings(max_examples=100)
 @given(seed=st.none() | st.integers(0, 9999), faults=st.sampled_from(STORMS), script=steps)
 def test_whatComesIsAPrefix(seed: int | None, faults: tuple[Fault, ...], script: list[tuple[str, Any]]) -> None:
-    road = Road(seed)
+    road = Between(seed)
     road.link.setFaults(*faults)
     sent, received, _ = play(road, script)
     assert sent.startswith(received)
