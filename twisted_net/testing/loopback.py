@@ -42,6 +42,9 @@ PATIENCE: Final = 60.0
 _SETTLING_TURNS: Final = 100
 _SETTLING_TURN: Final = 0.01
 
+#: The same where nobody asks for leaks: what was aborted is told so a turn later.
+_SHUTTING_TURNS: Final = 3
+
 
 #: What networks and hosts in memory keep as attributes of each object, and a real one cannot have.
 _OF_NETWORKS: Final = ("choices", "names", "trace")
@@ -194,20 +197,22 @@ class LoopbackNetwork:
         :raises LeakError: something was left open or scheduled; the text says what. It is ended all the same.
         :raises RuntimeError: as :meth:`run`.
         """
-        if not self._closed:
-            _block(self.reactor, self.ended)
+        self._close(_SETTLING_TURNS)
 
     def shut(self) -> None:
-        """As :meth:`close`, whatever is left open."""
+        """As :meth:`close`, whatever is left open, and at once."""
         with suppress(LeakError):
-            self.close()
+            self._close(_SHUTTING_TURNS)
+
+    def _close(self, turns: int) -> None:
+        if not self._closed:
+            _block(self.reactor, lambda: Deferred.fromCoroutine(self._end(turns)))
 
     def ended(self) -> Deferred[None]:
         """As :meth:`close`, in a Deferred: for who is in the running reactor."""
-        return Deferred.fromCoroutine(self._end())
+        return Deferred.fromCoroutine(self._end(_SETTLING_TURNS))
 
-    async def _end(self) -> None:
-        turns = _SETTLING_TURNS
+    async def _end(self, turns: int) -> None:
         while (fresh := self._fresh()) and turns:
             turns -= 1
             await self.sleep(_SETTLING_TURN)
