@@ -137,7 +137,8 @@ class MemoryNetwork:
         else:
             self.shut()
             assert error is not None
-            error.add_note(self.story())
+            if not isinstance(error, StalledError | RunawayError | LeakError):  # those tell it themselves
+                error.add_note(self.story())
 
     def story(self) -> str:
         """The seed, and the last events: what a failing test should show."""

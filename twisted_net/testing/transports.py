@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, udp, unix
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
@@ -129,6 +130,12 @@ class UnixPort(_Accepting, unix.Port):
     _log = Logger()
     _buildAddr = unix.Port._buildAddr
 
+    def __init__(
+        self, fileName: bytes, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, reactor: Any = None
+    ) -> None:
+        super().__init__(fileName, factory, backlog, mode, reactor)
+        self._path = key(UNIXAddress(fileName).name or b"")
+
     def startListening(self) -> None:
         self.reactor.spare.reserve()
         self.factory.doStart()
@@ -136,12 +143,12 @@ class UnixPort(_Accepting, unix.Port):
         if skt is None:
             try:
                 skt = self.createInternetSocket()
-                skt.bind(self._bindPath)
+                skt.bind(self._path)
             except OSError as error:
                 self.factory.doStop()
                 if skt is not None:
                     skt.close()
-                raise CannotListenError(None, self._bindPath, error) from error
+                raise CannotListenError(None, self._path, error) from error
         skt.listen(self.backlog)
         self.connected = True
         self.socket = skt
@@ -150,7 +157,7 @@ class UnixPort(_Accepting, unix.Port):
         self.startReading()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
-        self.reactor.unlink(self._bindPath)
+        self.reactor.unlink(self._path)
         tcp.Port.connectionLost(self, reason)
 
     @classmethod

@@ -150,6 +150,10 @@ class Road:
         else:
             self._follow(lane, transit, transit.end(now))
 
+    def acknowledge(self, lane: Lane) -> None:
+        """Bring the ACK that ends the handshake, before everything else of the lane's."""
+        self._send(lane, "ack", b"", self._network.now + self._delay)
+
     def carryReset(self, lane: Lane) -> None:
         """Bring RST, behind what is under way."""
         transit = self._transit(lane)
@@ -181,7 +185,7 @@ class Road:
             self._network.at(due, self._tick, lane, transit)
 
     def _tick(self, lane: Lane, transit: StreamFaults) -> None:
-        if lane.transit is transit:
+        if lane.transit is transit and lane.revision == self.revision:
             lane.due = None
             self._follow(lane, transit, transit.tick(self._network.now))
 
@@ -202,6 +206,8 @@ class Road:
             lane.arrive(data)
         elif what == "end":
             lane.arriveEnd()
+        elif what == "ack":
+            lane.sink.acknowledged()
         else:
             lane.arriveReset()
 
