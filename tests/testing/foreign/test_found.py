@@ -6,7 +6,7 @@ from collections import Counter
 
 from pairs import Side
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ClientFactory, Factory
 from twisted.internet.task import deferLater
 
 from twisted_net.sansio.faults import Bandwidth, Latency
@@ -92,5 +92,50 @@ def test_whoComesWhenDescriptorsHaveRunOutIsTurnedAway() -> None:
             welcome.transport.loseConnection()
             there.transport.loseConnection()
             await port.stopListening()
+
+        network.run(scenario)
+
+
+def test_aServerAcceptsWhenItsClientHasAnswered() -> None:
+    """It accepted as soon as SYN had come, and so met clients that had heard nothing, and never would."""
+    with MemoryNetwork() as network:
+        client, server = network.host("client"), network.host("server")
+        network.link(client, server).setFaults(Latency(1.0))
+
+        async def scenario() -> None:
+            there, here = Side(), Side()
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(lambda: there))
+            connecting = connectProtocol(TCP4ClientEndpoint(client.reactor, "server", 80), here)
+            await there.happened("made")
+            assert network.now == 3
+            await connecting
+            late = client.reactor.connectTCP("server", 80, ClientFactory())
+            await deferLater(client.reactor, 1.5)
+            late.disconnect()
+            await deferLater(client.reactor, 5)
+            assert len(server.sockets()) == 2
+            for side in (here, there):
+                side.transport.loseConnection()
+            await port.stopListening()
+
+        network.run(scenario)
+        assert [event.what for event in network.trace.events].count("accept") == 1
+
+
+def test_aListenerThatIsClosedInMidHandshake() -> None:
+    """Who has been answered, and will not be accepted, is reset."""
+    with MemoryNetwork() as network:
+        client, server = network.host("client"), network.host("server")
+        network.link(client, server).setFaults(Latency(1.0))
+
+        async def scenario() -> None:
+            here = Side()
+            port = await TCP4ServerEndpoint(server.reactor, 80).listen(Factory.forProtocol(Side))
+            connecting = connectProtocol(TCP4ClientEndpoint(client.reactor, "server", 80), here)
+            await deferLater(client.reactor, 1.5)
+            await port.stopListening()
+            await connecting
+            await here.happened("lost")
+            assert network.now == 4
 
         network.run(scenario)

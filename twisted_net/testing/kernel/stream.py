@@ -17,9 +17,10 @@ own side had been told of the end before: tcp(7)), but bytes that had arrived ar
 RST: its peer reads what is left and then the end, can write nothing from the moment of closing, and hears
 ``ECONNRESET`` when bytes were left unread.
 
-*Connecting.* TCP sends SYN and hears of it later; SYN and its answer are sent again after 1, 3, 7, 15, 31 and 63
-seconds when nothing comes back (a full backlog, a host that is gone), and after 127 it is ``ETIMEDOUT`` (tcp(7),
-tcp_syn_retries). UNIX connects, or does not, before ``connect`` returns.
+*Connecting.* TCP sends SYN and hears of it later; the server's program can accept when that has been acknowledged, too
+(RFC 9293, 3.5), and so never meets a client that has heard nothing. SYN and its answer are sent again after 1, 3, 7,
+15, 31 and 63 seconds when nothing comes back (a full backlog, a host that is gone), and after 127 it is ``ETIMEDOUT``
+(tcp(7), tcp_syn_retries). UNIX connects, or does not, before ``connect`` returns.
 """
 
 from __future__ import annotations
@@ -304,6 +305,8 @@ class StreamSocket(Socket):
         #: Connections that wait to be accepted, and how many of them may.
         self.pending: deque[StreamSocket] = deque()
         self.backlog = 0
+        #: Of a connection that it does not know of yet: who will accept it.
+        self._listener: StreamSocket | None = None
         self._attempt: _Attempt | None = None
         #: `connect` has begun, and no later call of it has told how that went.
         self._untold = False
@@ -338,8 +341,8 @@ class StreamSocket(Socket):
         """Whether nobody more may wait."""
         return len(self.pending) > self.backlog
 
-    def enqueue(self, client: StreamSocket, back: Road, road: Road) -> StreamSocket:
-        """Make the other end of *client*'s connection, and let it wait to be accepted."""
+    def answer(self, client: StreamSocket, back: Road, road: Road) -> StreamSocket:
+        """Make the other end of *client*'s connection. It waits to be accepted once its client has heard of it."""
         server = StreamSocket(self.host, self.family, opened=False)
         server.place = server.host.ports.local(self, client)
         server.label = self.label
@@ -349,9 +352,27 @@ class StreamSocket(Socket):
         server.state = OPEN
         client.outward = server.inward = Lane(client, server, road)
         server.outward = client.inward = Lane(server, client, back)
-        self.pending.append(server)
-        self.wake()
+        server._listener = self
         return server
+
+    def acknowledged(self) -> None:
+        """The client knows that it is connected: now the listener is told, if there still is one."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        if listener.closed:
+            self.abandon()
+        else:
+            listener.pending.append(self)
+            listener.wake()
+
+    def abandon(self) -> None:
+        """Reset a connection that nobody has accepted, nor will."""
+        assert self.inward is not None
+        assert self.outward is not None
+        self.closed = True
+        self.inward.discardRights()
+        self.outward.reset()
 
     def introduce(self, credentials: bytes) -> None:
         """Tell who is at the other end; TCP tells nobody."""
@@ -433,7 +454,7 @@ class StreamSocket(Socket):
             return errno.EISCONN if self.state == OPEN else errno.EINVAL
         self.remote = listener.place
         self.note(listener, "connect")
-        listener.enqueue(self, self.host.inside, self.host.inside)
+        listener.answer(self, self.host.inside, self.host.inside).acknowledged()
         self.state = OPEN
         return 0
 
@@ -615,11 +636,7 @@ class StreamSocket(Socket):
         if self.state == LISTENING:
             self.host.ports.leave(self)
             for server in self.pending:
-                server.closed = True
-                assert server.inward is not None
-                assert server.outward is not None
-                server.inward.discardRights()
-                server.outward.reset()
+                server.abandon()
             self.pending.clear()
             self.note(None, "unlisten")
             return
@@ -755,15 +772,17 @@ class _Attempt:
                 return
             if listener.isFull():
                 return  # dropped, as Linux does; it will be sent again
-            self._server = listener.enqueue(client, back, road)
+            self._server = listener.answer(client, back, road)
         back.control(self._established)
 
     def _established(self) -> None:
         """SYN-ACK has come."""
         client = self._client
         if client is not None:
+            assert client.outward is not None
             self._forget()
             client.established()
+            client.outward.road.acknowledge(client.outward)
 
     def _refused(self) -> None:
         """RST has come instead."""
