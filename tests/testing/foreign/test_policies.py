@@ -46,7 +46,10 @@ class Talker(Protocol):
 
 
 class Dripping(Protocol):
-    """Sends a megabyte, a little every tenth of a second, when it is not told to pause."""
+    """Sends a megabyte, a little every tenth of a second, when it is not told to pause.
+
+    It remains a producer: who throttles would pause one that there is not.
+    """
 
     transport: Any
 
@@ -64,15 +67,17 @@ class Dripping(Protocol):
         self._left -= 1
         if not self._left:
             self._loop.stop()
-            self.transport.unregisterProducer()
 
     def resumeProducing(self) -> None:
-        if not self._loop.running:
+        if self._left and not self._loop.running:
             self._loop.start(0.1)
 
     def pauseProducing(self) -> None:
         if self._loop.running:
             self._loop.stop()
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
 
 
 async def listening(network: MemoryNetwork, factory: Any) -> Any:
@@ -118,6 +123,7 @@ async def test_aRateOfReading(network: MemoryNetwork) -> None:
     await reader.until(lambda: len(reader.received) == 1_000_000)
     # Unhindered it would take two seconds. It looks once a second how much has come, and pauses until that is paid for.
     assert 5 <= network.now <= 12
+    writer.transport.unregisterProducer()
     writer.transport.loseConnection()
     await reader.happened("lost")
     await port.stopListening()
