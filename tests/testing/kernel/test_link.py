@@ -113,6 +113,30 @@ def test_otherFaultsFromNowOn(road: Between) -> None:
     assert server.poll() == OUT
 
 
+@pytest.mark.parametrize("then", ["nothing", "more", "closed"])
+def test_whatOldFaultsWereCollectingIsLetGo(road: Between, then: str) -> None:
+    client, server = road.connect()
+    road.link.setFaults(Glue(5.0), Latency(1.0))
+    client.send(b"one ")
+    if then == "closed":
+        client.close()
+    road.link.setFaults()
+    if then == "more":
+        client.send(b"two")
+    road.network.advance(1)
+    assert server.recv(99) == (b"one two" if then == "more" else b"one ")
+
+
+def test_oldFaultsOfWhatWasReset(road: Between) -> None:
+    client, server = road.connect()
+    road.link.setFaults(Latency(1.0))
+    client.setsockopt(SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    road.link.setFaults()
+    road.network.advance(1)
+    assert error(server) == errno.ECONNRESET
+
+
 def test_aFaultThatStrikesBySilence(road: Between) -> None:
     client, server = road.connect()
     road.link.setFaults(Reset(after=5.0), towards="there")

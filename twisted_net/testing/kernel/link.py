@@ -21,6 +21,7 @@ import errno
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from twisted_net.sansio.faults import DatagramFaults, Faults, Latency, Refusals, StreamFaults
 
@@ -50,12 +51,12 @@ class Road:
         self.target = target
         self._network = source.network
         self.faults: Faults = NO_FAULTS
-        #: Counts the changes of `faults`, so that lanes notice.
-        self.revision = 0
         self.isCut = False
         self.stalled = False
         self._cuts = 0
         self._held: list[tuple[Lane, str, bytes]] = []
+        #: Lanes that `faults` have begun to befall, in that order.
+        self._befallen: WeakKeyDictionary[Lane, None] = WeakKeyDictionary()
         self._site = f"{source.name}>{target.name}"
         self._datagrams: DatagramFaults | None = None
         self._refusals: Refusals | None = None
@@ -68,9 +69,12 @@ class Road:
     # -- its state
 
     def setFaults(self, faults: Faults) -> None:
-        """From now on *faults* befall what is sent; connections that stand count their bytes from here."""
+        """
+        From now on *faults* befall what is sent; connections that stand count their bytes from here. What the faults
+        before were still collecting is let go; what else they had planned does not happen any more.
+        """
         self.faults = faults
-        self.revision += 1
+        befallen, self._befallen = list(self._befallen), WeakKeyDictionary()
         self._datagrams = self._refusals = None
         self._delay = sum(fault.delay for fault in faults if isinstance(fault, Latency))
         if faults:
@@ -78,6 +82,8 @@ class Road:
             self._datagrams = DatagramFaults(faults, random)
             self._refusals = Refusals(faults, random)
         self._lookUp()
+        for lane in befallen:
+            self._letGo(lane)
 
     def cut(self) -> None:
         """Nothing arrives until :meth:`heal`."""
@@ -162,16 +168,23 @@ class Road:
             self._send(lane, "reset", b"", now + self._delay)
         else:
             self._follow(lane, transit, transit.reset(now))
+            lane.transit = None
 
     def _transit(self, lane: Lane) -> StreamFaults | None:
-        if lane.revision != self.revision:
-            lane.revision = self.revision
-            lane.transit = lane.due = None
-            if self.faults:
-                random = self._network.choices.random("faults " + lane.site)
-                lane.transit = StreamFaults(self.faults, random, self._network.now)
-                self._follow(lane, lane.transit, [])
+        if lane.transit is None and self.faults:
+            random = self._network.choices.random("faults " + lane.site)
+            lane.transit = StreamFaults(self.faults, random, self._network.now)
+            lane.due = None
+            self._befallen[lane] = None
+            self._follow(lane, lane.transit, [])
         return lane.transit
+
+    def _letGo(self, lane: Lane) -> None:
+        transit, lane.transit = lane.transit, None
+        if transit is not None:
+            for delivery in transit.reset(self._network.now):
+                if delivery.what == "data":
+                    self._send(lane, "data", delivery.data, delivery.at)
 
     def _wander(self, lane: Lane) -> float:
         return 0.0 if self._calm else WANDER[self._network.choices.pick(lane.delaySite, len(WANDER), 4)]
@@ -185,7 +198,7 @@ class Road:
             self._network.at(due, self._tick, lane, transit)
 
     def _tick(self, lane: Lane, transit: StreamFaults) -> None:
-        if lane.transit is transit and lane.revision == self.revision:
+        if lane.transit is transit:
             lane.due = None
             self._follow(lane, transit, transit.tick(self._network.now))
 

@@ -88,6 +88,7 @@ class Lane:
     """
 
     __slots__ = (
+        "__weakref__",
         "arrivedEnd",
         "buffer",
         "cutSite",
@@ -98,7 +99,6 @@ class Lane:
         "lastAt",
         "overdue",
         "queue",
-        "revision",
         "rights",
         "road",
         "sent",
@@ -130,7 +130,6 @@ class Lane:
         self.ended = self.sentEnd = self.sentReset = self.arrivedEnd = False
         self.transit: StreamFaults | None = None
         self.due: float | None = None
-        self.revision = -1
         self.lastAt = 0.0
         self.overdue = False
         self.sent = self.taken = 0
