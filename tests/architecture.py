@@ -33,6 +33,7 @@ WIRE = (
     "factory",
     "hosting",
     "relay",
+    "waiting",
     "lookup",
     "unixpath",
     "inherit",

@@ -69,6 +69,7 @@ class _Accepting:
     sessionno: int
     numberAccepts: int
     transport: Any
+    _buildAddr: Any
     _log = Logger()
 
     def createInternetSocket(self) -> Any:
@@ -93,22 +94,17 @@ class _Accepting:
         self.sessionno = number + 1
         protocol.makeConnection(self.transport(skt, protocol, place, self, number, self.reactor))
 
-    def _buildAddr(self, place: Any) -> Any:
-        raise NotImplementedError
-
 
 class TcpPort(_Accepting, tcp.Port):
     """A TCP port that listens."""
 
     _log = Logger()
+    _made: Any = None
     _buildAddr = tcp.Port._buildAddr
 
     def createInternetSocket(self) -> Any:
         skt = self._made = self.reactor.makeSocket(self.addressFamily, self.socketType)
-        if getattr(self, "_reuseAddress", True):  # Twisted before 25 has no choice
-            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if getattr(self, "_reusePort", False):
-            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return skt
 
     def startListening(self) -> None:
@@ -149,7 +145,8 @@ class UnixPort(_Accepting, unix.Port):
                 if skt is not None:
                     skt.close()
                 raise CannotListenError(None, self._path, error) from error
-        skt.listen(self.backlog)
+        if not skt.isListening:
+            skt.listen(self.backlog)
         self.connected = True
         self.socket = skt
         self.fileno = skt.fileno  # type: ignore[method-assign]  # as tcp.Port does
@@ -171,6 +168,8 @@ class UnixPort(_Accepting, unix.Port):
 class UdpPort(udp.MulticastPort):
     """A UDP port; multicast or not."""
 
+    _made: Any = None
+
     def createInternetSocket(self) -> Any:
         skt = self._made = self.reactor.makeSocket(self.addressFamily, self.socketType)
         if self.listenMultiple:
@@ -189,5 +188,6 @@ def _closingUnbound(port: Any) -> Iterator[None]:
     try:
         yield
     except CannotListenError:
-        port._made.close()
+        if port._made is not None:
+            port._made.close()
         raise

@@ -18,9 +18,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -44,7 +44,9 @@ from twisted_net.wire import inherit, unixpath
 from twisted_net.wire.lookup import lookup
 from twisted_net.wire.reasons import translate
 
-__all__ = ["BACKLOG", "ListeningPort", "listen", "listenRetrying"]
+__all__ = ["BACKLOG", "ListeningPort", "bind", "listen", "listenRetrying", "serve"]
+
+T = TypeVar("T")
 
 #: Connections that may wait to be accepted: Node's default. The kernel's own bound is ``net.core.somaxconn``.
 BACKLOG: Final = 511
@@ -138,6 +140,39 @@ def listen(
     return Deferred.fromCoroutine(_listen(reactor, factory, where, backlog))
 
 
+def bind(reactor: Any, target: TcpTarget) -> Deferred[Any]:
+    """
+    Bind a TCP socket to ``target``, without listening: for who decides later what it becomes.
+
+    :returns: fires with the socket, which has ``getsockname()`` and ``close()``, and may be handed to :func:`serve`.
+        Fails as :func:`listen`.
+    """
+    return Deferred.fromCoroutine(_refusing(_bindTcp(reactor, target), target))
+
+
+def serve(reactor: Any, factory: IProtocolFactory, skt: Any, *, backlog: int = BACKLOG) -> Deferred[ListeningPort]:
+    """
+    Listen with a socket that :func:`bind` made; it is taken over, also when that fails.
+
+    :returns: as :func:`listen`.
+    """
+    return Deferred.fromCoroutine(_refusing(_serveBound(reactor, factory, skt, backlog), "a socket that is bound"))
+
+
+async def _serveBound(reactor: Any, factory: IProtocolFactory, skt: Any, backlog: int) -> ListeningPort:
+    return ListeningPort(_listenWith(reactor, factory, skt, _checkBacklog(backlog)))
+
+
+async def _refusing(work: Coroutine[Any, Any, T], where: object) -> T:
+    """*work*, with every failure as one of ours."""
+    try:
+        return await work
+    except NetError:
+        raise
+    except Exception as error:
+        raise _refusal(error, where) from error
+
+
 def listenRetrying(
     reactor: Any,
     factory: IProtocolFactory,
@@ -179,12 +214,7 @@ async def _listenRetrying(
 
 
 async def _listen(reactor: Any, factory: IProtocolFactory, where: Any, backlog: int) -> ListeningPort:
-    try:
-        return ListeningPort(await _start(reactor, factory, where, _checkBacklog(backlog)))
-    except NetError:
-        raise
-    except Exception as error:
-        raise _refusal(error, where) from error
+    return ListeningPort(await _refusing(_start(reactor, factory, where, _checkBacklog(backlog)), where))
 
 
 def _refusal(error: Exception, where: Any) -> NetError:
@@ -196,10 +226,10 @@ def _refusal(error: Exception, where: Any) -> NetError:
 async def _start(reactor: Any, factory: IProtocolFactory, where: Any, backlog: int) -> Any:
     """Twisted's port."""
     if isinstance(where, TcpTarget):
-        return _serve(reactor, factory, await _bindTcp(reactor, where, backlog))
+        return await _serveTcp(reactor, factory, where, backlog)
     if isinstance(where, UnixTarget) and ISocketMaker.providedBy(reactor):
         # Its paths are no files: nothing can be stale, and nobody else can take one meanwhile.
-        return _serve(reactor, factory, _bound(reactor, socket.AF_UNIX, where.path, backlog))
+        return _listenWith(reactor, factory, _bound(reactor, socket.AF_UNIX, where.path), backlog)
     if isinstance(where, UnixTarget):
         return _serveUnix(reactor, factory, *await unixpath.bind(reactor, where, backlog))
     if isinstance(where, int):
@@ -229,25 +259,28 @@ def _serve(reactor: Any, factory: IProtocolFactory, skt: socket.socket) -> Any:
 # TCP
 
 
-async def _bindTcp(reactor: Any, target: TcpTarget, backlog: int) -> socket.socket:
+async def _serveTcp(reactor: Any, factory: IProtocolFactory, target: TcpTarget, backlog: int) -> Any:
+    return _listenWith(reactor, factory, await _bindTcp(reactor, target), backlog)
+
+
+async def _bindTcp(reactor: Any, target: TcpTarget) -> socket.socket:
     literal = not target.host or isIP(target.host)
     *others, last = [target.host] if literal else await lookup(reactor, target.host, target.port)
     for host in others:
         try:
-            return _listenTcp(reactor, host, target.port, backlog)
+            return _bindTo(reactor, host, target.port)
         except OSError as error:
             # A name may have addresses that this machine has not, or of a kind that it cannot use (no IPv6).
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
-    return _listenTcp(reactor, last, target.port, backlog)
+    return _bindTo(reactor, last, target.port)
 
 
-def _listenTcp(reactor: Any, host: str, port: int, backlog: int) -> socket.socket:
-    family = socket.AF_INET6 if isIP(host) == 6 else socket.AF_INET
-    return _bound(reactor, family, (host, port), backlog)
+def _bindTo(reactor: Any, host: str, port: int) -> socket.socket:
+    return _bound(reactor, socket.AF_INET6 if isIP(host) == 6 else socket.AF_INET, (host, port))
 
 
-def _bound(reactor: Any, family: int, place: Any, backlog: int) -> socket.socket:
+def _bound(reactor: Any, family: int, place: Any) -> socket.socket:
     make = reactor.makeSocket if ISocketMaker.providedBy(reactor) else socket.socket
     with ExitStack() as undo:
         skt: socket.socket = undo.enter_context(make(family, socket.SOCK_STREAM))
@@ -258,9 +291,17 @@ def _bound(reactor: Any, family: int, place: Any, backlog: int) -> socket.socket
             # The system's default may be either (sysctl net.ipv6.bindv6only).
             skt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         skt.bind(place)
-        skt.listen(backlog)
         undo.pop_all()
     return skt
+
+
+def _listenWith(reactor: Any, factory: IProtocolFactory, skt: socket.socket, backlog: int) -> Any:
+    """Twisted's port for a socket that is bound; it is taken over, also when this fails."""
+    with ExitStack() as undo:
+        undo.callback(skt.close)
+        skt.listen(backlog)
+        undo.pop_all()
+    return _serve(reactor, factory, skt)
 
 
 # UNIX

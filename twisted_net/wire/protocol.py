@@ -460,6 +460,19 @@ class SocketProtocol:
         if self._heldSize >= self.holdLimit:
             self.pressure.pause("full")
 
+    def giveBack(self, data: bytes) -> None:
+        """Take *data*, which was delivered and not used: it is held, before everything else, for whoever is attached
+        next."""
+        self.receive = None
+        if data:
+            if self._held is None:
+                self._held = deque()
+            self._held.appendleft(data)
+            self._heldSize += len(data)
+            if self._heldSize >= self.holdLimit:
+                self.pressure.pause("full")
+        self._lookUp()
+
     def _releaseSoon(self) -> None:
         if self._held and self._releasing is None:
             self._releasing = self.reactor.callLater(0, self._release)

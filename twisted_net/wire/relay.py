@@ -11,6 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_net.interfaces import IConnectionUser
 from twisted_net.wire.protocol import SocketProtocol
 
 PEER = "peer"
@@ -41,3 +46,99 @@ class Relay:
     def drained(self) -> None:
         """The sink takes more."""
         self._source.resume(PEER)
+
+
+class Introduction:
+    """
+    Introduces two connections to each other, both ways, and takes care of their ends.
+
+    An end of one is passed on as an end to the other, while the other way goes on; a failure of one aborts the other.
+    When both ways have ended both connections are closed.
+
+    :param first: a connection that stands; what was held for nobody comes first.
+    :param second: another one.
+    :param done: called once, when both are gone: with None, or with what went wrong first.
+    """
+
+    def __init__(
+        self, first: SocketProtocol, second: SocketProtocol, done: Callable[[Exception | None], object]
+    ) -> None:
+        self._done = done
+        self._error: Exception | None = None
+        self._parties = (_Party(self, first, second), _Party(self, second, first))
+        there, back = self._parties
+        there.meet(back)
+        back.meet(there)
+        for party in self._parties:
+            party.begin()
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes carried from the first to the second, and back."""
+        there, back = self._parties
+        return there.relay.carried, back.relay.carried
+
+    def abort(self) -> None:
+        """End both, at once."""
+        for party in self._parties:
+            party.protocol.abort()
+
+    def lost(self, error: Exception | None) -> None:
+        """One of them is gone; told by its party."""
+        self._error = self._error or error
+        if all(party.gone for party in self._parties):
+            self._done(self._error)
+
+
+@implementer(IConnectionUser)
+class _Party:
+    """Stands behind one of the two."""
+
+    _log = Logger()
+
+    def __init__(self, introduction: Introduction, protocol: SocketProtocol, other: SocketProtocol) -> None:
+        self.protocol = protocol
+        self.relay = Relay(protocol, other.write)
+        self.gone = False
+        self._introduction = introduction
+        self._peer: _Party
+
+    def meet(self, peer: _Party) -> None:
+        """*peer* stands behind the other one."""
+        self._peer = peer
+
+    def begin(self) -> None:
+        """Bytes flow."""
+        self.protocol.user = self
+        self.protocol.attach(self.relay.receive)
+        if not self.protocol.state.canRead:
+            self.readEnded()
+
+    def connectionOpened(self, protocol: SocketProtocol) -> None:
+        """It stood before."""
+
+    def readEnded(self) -> None:
+        """Its peer has ended: so does the other side of the other one."""
+        self._peer.protocol.end()
+
+    def writeEnded(self) -> None:
+        """The end was passed on."""
+
+    def drained(self) -> None:
+        """It takes more: the other one may read on."""
+        self._peer.relay.drained()
+
+    def connectionClosed(self, error: Exception | None, reason: Failure) -> None:
+        """It is gone; one that failed takes the other with it."""
+        self.gone = True
+        if error is not None and not self._peer.gone:
+            self._peer.protocol.abort(error)
+        self._peer.relay.drained()
+        self._introduction.lost(error)
+
+    def limitPassed(self, name: str, action: str) -> None:
+        """What that means comes with `connectionClosed`."""
+
+    def raised(self, where: str, error: Exception) -> None:
+        """A defect of ours."""
+        self._log.failure("{where} raised", failure=Failure(error), where=where)

@@ -1,0 +1,149 @@
+"""Connect: a `Stream` to an address, or an attempt that goes on after its time (LUAS-22)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
+
+from twisted_net.address import Target
+from twisted_net.errors import ClosedError, TimedOutError
+from twisted_net.sansio.lifecycle import State
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection
+from twisted_net.streams.stream import Stream
+from twisted_net.wire.dial import dial
+from twisted_net.wire.options import SocketOptions
+from twisted_net.wire.outlet import HIGH_WATER_MARK
+from twisted_net.wire.protocol import SocketProtocol
+from twisted_net.wire.waiting import Waiter
+
+
+class StillConnectingError(TimedOutError):
+    """The time is up, and the attempt to connect goes on in `pending`."""
+
+    def __init__(self, pending: Pending, seconds: float) -> None:
+        super().__init__(
+            f"connect: no connection within {seconds:g} s; it is still being tried: wait for error.pending or close it",
+            syscall="connect",
+        )
+        self.pending = pending
+
+
+class Pending:
+    """
+    An attempt to connect that goes on.
+
+    ``select`` reports it as writable when it has come to an end; then :meth:`result` gives the stream. ``await
+    pending.wait()`` does both. :meth:`close` ends it.
+    """
+
+    def __init__(self, reactor: Any, connection: Connection, attempt: Deferred[Any]) -> None:
+        self.reactor = reactor
+        self._watchers: set[Callable[[], object]] = set()
+        self._connection = connection
+        self._attempt: Deferred[Any] | None = attempt
+        self._error: Exception | None = None
+        self._waiters: list[Waiter] = []
+        attempt.addCallbacks(self._settled, self._settled)
+
+    def _settled(self, result: Any) -> None:
+        self._attempt = None
+        self._error = getattr(result, "value", None)
+        for waiter in self._waiters:
+            waiter.fire()
+        self._waiters = []
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    @property
+    def writable(self) -> bool:
+        """Whether it has come to an end, good or bad."""
+        return self._attempt is None
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call *watcher* whenever something has changed."""
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: Callable[[], object]) -> None:
+        """Take `watch` back."""
+        self._watchers.discard(watcher)
+
+    async def wait(self, timeout: float | None = None) -> Stream:
+        """
+        Wait until the connection stands.
+
+        :param timeout: seconds.
+        :raises TimedOutError: it does not by then; ``pending`` is this attempt, which goes on.
+        :raises NetError: it never will.
+        """
+        if self._attempt is not None:
+            waiter = Waiter(self.reactor, self._waiters.remove)
+            self._waiters.append(waiter)
+            timer = None if timeout is None else self.reactor.callLater(timeout, self._late, waiter, timeout)
+            try:
+                await waiter
+            finally:
+                if timer is not None and timer.active():
+                    timer.cancel()
+        return self.result()
+
+    def _late(self, waiter: Waiter, seconds: float) -> None:
+        self._waiters.remove(waiter)
+        waiter.fire(StillConnectingError(self, seconds))
+
+    def result(self) -> Stream:
+        """The stream, once `ready`.
+
+        :raises NetError: there is none.
+        """
+        if self._error is not None:
+            raise self._error
+        return Stream(self._connection)
+
+    def close(self) -> None:
+        """End the attempt. Harmless when it has come to an end; a connection that was made is aborted."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+        elif self._error is None and self._connection.protocol is not None:
+            self._connection.close(abort=True)
+        self._error = ClosedError("connect: the attempt was closed")
+
+
+def begin(
+    reactor: Any,
+    where: Target | IStreamClientEndpoint,
+    *,
+    bufferLimit: int = BUFFER_LIMIT,
+    highWaterMark: int = HIGH_WATER_MARK,
+    family: Literal[0, 4, 6] = 0,
+    localAddress: tuple[str, int] | None = None,
+    options: SocketOptions | None = None,
+) -> Pending:
+    """Begin to connect to *where*."""
+    connection = Connection(reactor, bufferLimit)
+    protocol = SocketProtocol(connection, reactor, highWaterMark=highWaterMark)
+    connection.protocol = protocol
+    attempt = dial(reactor, _Once(protocol), where, family=family, localAddress=localAddress, options=options)
+    return Pending(reactor, connection, attempt)
+
+
+@implementer(IProtocolFactory)
+class _Once:
+    """The factory of exactly one connection."""
+
+    def __init__(self, protocol: SocketProtocol) -> None:
+        self._protocol: SocketProtocol | None = protocol
+
+    def doStart(self) -> None:
+        """Nothing to prepare."""
+
+    def doStop(self) -> None:
+        """Nothing to release."""
+
+    def buildProtocol(self, addr: IAddress | None) -> SocketProtocol | None:
+        """The protocol, the first time."""
+        protocol, self._protocol = self._protocol, None
+        return None if protocol is None or protocol.state in (State.DROPPED, State.CLOSED) else protocol

@@ -1,0 +1,347 @@
+"""
+Listener: connections as they come (Lune's ``listen``, ``accept``, ``serve``).
+
+Who may enter, how many, and how fast is the business of the engine's
+:class:`~twisted_net.wire.factory.SocketFactory`. What stands here is the queue between it and who accepts. Nobody is
+accepted ahead of who asks for them: while one waits in the queue accepting rests (the owner ``"accept"``), and
+clients wait in the kernel's backlog.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Literal, Self
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_net.address import Address, Target
+from twisted_net.errors import BusyError, ClosedError, OptionError, TimedOutError
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience
+from twisted_net.streams.stream import Stats, Stream, patienceWith
+from twisted_net.wire.factory import SocketFactory
+from twisted_net.wire.limits import Limits
+from twisted_net.wire.listen import BACKLOG, ListeningPort, listen, serve
+from twisted_net.wire.outlet import HIGH_WATER_MARK
+from twisted_net.wire.protocol import NO_LIMITS, SocketProtocol
+from twisted_net.wire.waiting import Waiter, loopOf, outcome
+
+ACCEPT: Final = "accept"
+"""The owner of the pause while somebody waits to be accepted."""
+
+Handler = Callable[[Stream], Coroutine[Any, Any, object]]
+
+
+class Listener:
+    """
+    A listening TCP or UNIX socket. Made by :func:`~twisted_net.streams.listen`.
+
+    ``async for stream in listener`` accepts until it is closed; ``async with listener`` closes it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        limits: Limits = NO_LIMITS,
+        bufferLimit: int = BUFFER_LIMIT,
+        highWaterMark: int = HIGH_WATER_MARK,
+    ) -> None:
+        self.reactor = reactor
+        #: The engine's factory: admission, the table of connections, counters.
+        self.factory = SocketFactory(self._welcome, reactor, limits=limits, highWaterMark=highWaterMark)
+        self._bufferLimit = bufferLimit
+        self._port: ListeningPort | None = None
+        self._queue: deque[Stream] = deque()
+        self._waiter: Waiter | None = None
+        self._accepting = False
+        self._patience = Patience()
+        self._closed = False
+        self._running: dict[_Handling, None] = {}
+        self._room: Waiter | None = None
+        self._idle: list[Waiter] = []
+        self._born: float = reactor.seconds()
+        self._stats = Stats(0, 0, 0.0)
+        self._watchers: set[Callable[[], object]] = set()
+
+    async def begin(self, where: Target | IStreamServerEndpoint | int, backlog: int = BACKLOG) -> None:
+        """Bind and listen; raises as :func:`twisted_net.wire.listen.listen`."""
+        await self._adopt(listen(self.reactor, self.factory, where, backlog=backlog))
+
+    async def serveSocket(self, skt: Any, backlog: int = BACKLOG) -> None:
+        """Listen with a socket that is bound; it is taken over."""
+        await self._adopt(serve(self.reactor, self.factory, skt, backlog=backlog))
+
+    async def _adopt(self, starting: Deferred[ListeningPort]) -> None:
+        self._port = await outcome(self.reactor, starting)
+        self.factory.adopt(self._port)
+
+    def __repr__(self) -> str:
+        return f"<Listener {'closed' if self._closed else self.address}>"
+
+    @property
+    def address(self) -> Address:
+        """Where it listens (LUNE-19); it stays known when it is closed."""
+        assert self._port is not None
+        return Address.fromTwisted(self._port.getHost())
+
+    def getSockName(self) -> Address | None:
+        """Where it listens; None when it is closed (LUAS-43)."""
+        return None if self._closed else self.address
+
+    def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:
+        """How long `accept` waits: see :meth:`Stream.setTimeout <twisted_net.streams.stream.Stream.setTimeout>`."""
+        self._patience = patienceWith(self._patience, seconds, mode)
+
+    # -- connections
+
+    def _welcome(self, protocol: SocketProtocol) -> Connection:
+        connection = Connection(self.reactor, self._bufferLimit, self._arrived)
+        connection.protocol = protocol
+        return connection
+
+    def _arrived(self, connection: Connection) -> None:
+        self._queue.append(Stream(connection))
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.fire()
+        else:
+            self.factory.acceptance.pause(ACCEPT)
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    @property
+    def readable(self) -> bool:
+        """Whether `accept` would not wait."""
+        return bool(self._queue) or self._closed
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call *watcher* whenever something has changed."""
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: Callable[[], object]) -> None:
+        """Take `watch` back."""
+        self._watchers.discard(watcher)
+
+    async def accept(self) -> Stream:
+        """
+        The next connection (LUNE-13).
+
+        :raises TimedOutError: none came in the time allowed (LUAS-15).
+        :raises BusyError: somebody else is accepting.
+        :raises ClosedError: the listener is closed.
+        """
+        if self._accepting:
+            raise BusyError("accept: somebody else is accepting from this listener; let one coroutine accept at a time")
+        self._accepting = True
+        try:
+            began = self.reactor.seconds()
+            while not self._queue:
+                if self._closed:
+                    raise ClosedError("accept: the listener is closed")
+                self._waiter = Waiter(self.reactor, self._forget)
+                self.factory.acceptance.resume(ACCEPT)
+                await self._timed(self._waiter, self._patience.left(began, self.reactor.seconds()))
+            stream = self._queue.popleft()
+            if not self._queue:
+                self.factory.acceptance.resume(ACCEPT)
+            return stream
+        finally:
+            self._accepting = False
+
+    def _forget(self, waiter: Waiter) -> None:
+        if self._waiter is waiter:
+            self._waiter = None
+
+    async def _timed(self, waiter: Waiter, seconds: float | None) -> None:
+        if seconds is None:
+            await waiter
+            return
+        late = TimedOutError(f"accept: nobody came within {seconds:g} s; wait longer (setTimeout), or try again")
+        timer: IDelayedCall = self.reactor.callLater(seconds, waiter.fire, late)
+        try:
+            await waiter
+        finally:
+            self._forget(waiter)
+            if timer.active():
+                timer.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Stream:
+        try:
+            return await self.accept()
+        except ClosedError:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.close()
+
+    # -- serving
+
+    async def serve(self, handler: Handler, *, maximum: int | None = None) -> None:
+        """
+        Run ``handler(stream)`` for every connection, each in a coroutine of its own (LUNE-15), until `close`.
+
+        The coroutines are run by whoever runs this one. When one has returned, its stream is closed, unless it was
+        handed over; when one has raised, that is logged with the peer, its stream is aborted, and the others go on.
+
+        :param maximum: how many may run at a time; further clients wait. None: as many as come.
+        :raises OptionError: for a maximum below 1.
+        """
+        if maximum is not None and maximum < 1:
+            raise OptionError(f"maximum is {maximum!r}; it counts handlers, 1 or more, or is None for no limit")
+        driver = await self._driver()
+        while True:
+            while maximum is not None and len(self._running) >= maximum:
+                self._room = Waiter(self.reactor, self._forgetRoom)
+                await self._room
+            try:
+                stream = await self.accept()
+            except ClosedError:
+                return
+            except TimedOutError:
+                continue
+            handling = _Handling(self, stream)
+            self._running[handling] = None
+            handling.begin(handler, driver)
+
+    async def _driver(self) -> Literal["twisted", "asyncio"]:
+        """Who runs this coroutine: told by what it asks of a waiter."""
+        waiter = Waiter(self.reactor, lambda waiter: turn.cancel())
+        turn = self.reactor.callLater(0, waiter.fire)
+        await waiter
+        assert waiter.driver is not None
+        return waiter.driver
+
+    def _forgetRoom(self, waiter: Waiter) -> None:
+        self._room = None
+
+    def ended(self, handling: _Handling) -> None:
+        """A handler has ended."""
+        del self._running[handling]
+        room, self._room = self._room, None
+        if room is not None:
+            room.fire()
+        if not self._running:
+            for waiter in self._idle:
+                waiter.fire()
+            self._idle = []
+
+    def failed(self, stream: Stream, error: BaseException) -> None:
+        """A handler has raised."""
+        self._log.failure(
+            "the handler of {peer} raised; its stream was aborted",
+            failure=Failure(error),
+            peer=str(stream.address),
+        )
+
+    @property
+    def handlers(self) -> int:
+        """How many handlers run."""
+        return len(self._running)
+
+    # -- the end
+
+    async def close(self, grace: float | None = None) -> None:
+        """
+        Stop accepting; `serve` returns, and whoever waits in `accept` is told. Clients that were not accepted yet are
+        closed. Returns when the port is closed and every handler has ended. Harmless when it was done.
+
+        :param grace: seconds that the handlers have; then they are cancelled. None: as long as they want.
+        """
+        if not self._closed:
+            self._closed = True
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None:
+                waiter.fire()
+            for watcher in tuple(self._watchers):
+                watcher()
+            self.factory.stop()
+            for stream in self._queue:
+                stream.abort()
+            self._queue.clear()
+            if self._port is not None:
+                self.factory.disown(self._port)
+                await outcome(self.reactor, self._port.stopListening())
+        if not self._running:
+            return
+        late: IDelayedCall | None = None
+        if grace is not None:
+            late = self.reactor.callLater(grace, self._cancelAll)
+        idle = Waiter(self.reactor, self._idle.remove)
+        self._idle.append(idle)
+        try:
+            await idle
+        finally:
+            if late is not None and late.active():
+                late.cancel()
+
+    def _cancelAll(self) -> None:
+        for handling in tuple(self._running):
+            handling.cancel()
+
+    # -- statistics
+
+    def getStats(self) -> Stats:
+        """Bytes of all its connections, and the age in seconds (LUAS-45)."""
+        received, sent, age = self._stats
+        return Stats(received, sent, age + self.reactor.seconds() - self._born)
+
+    def setStats(self, received: int | None = None, sent: int | None = None, age: float | None = None) -> None:
+        """Set what `getStats` counts from; None leaves it as it is."""
+        self._stats = Stats(
+            self._stats.received if received is None else received,
+            self._stats.sent if sent is None else sent,
+            self._stats.age if age is None else age - (self.reactor.seconds() - self._born),
+        )
+
+
+class _Handling:
+    """A handler that runs."""
+
+    def __init__(self, listener: Listener, stream: Stream) -> None:
+        self._listener = listener
+        self._stream = stream
+        self._cancel: Callable[[], object] | None = None
+
+    def begin(self, handler: Handler, driver: Literal["twisted", "asyncio"]) -> None:
+        """Run the handler the way that its listener is run."""
+        running = self._run(handler)
+        if driver == "twisted":
+            deferred = Deferred.fromCoroutine(running)
+            self._cancel = deferred.cancel
+            deferred.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        else:
+            loop = loopOf(self._listener.reactor)
+            assert loop is not None
+            self._cancel = loop.create_task(running).cancel
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        if self._cancel is not None:
+            self._cancel()
+
+    async def _run(self, handler: Handler) -> None:
+        stream, listener = self._stream, self._listener
+        try:
+            await handler(stream)
+            await stream.close()
+        except Exception as error:
+            stream.abort()
+            if not isinstance(error, CancelledError):
+                listener.failed(stream, error)
+        except BaseException:
+            stream.abort()
+            raise
+        finally:
+            listener.ended(self)
