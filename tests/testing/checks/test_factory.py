@@ -31,10 +31,10 @@ class Polite(Protocol):
         self.transport.write(data)
 
     def readConnectionLost(self) -> None:
-        self.transport.loseConnection()
+        self.transport.loseWriteConnection()
 
     def writeConnectionLost(self) -> None:
-        """It has closed."""
+        self.transport.loseConnection()
 
 
 def serving(kind: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@ import pytest_twisted
 from flaws import Flaw, Glass, caught, flawed, folder, named, subjects
 from logs import LoggedErrors
 from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.protocols.policies import WrappingFactory
 from zope.interface import alsoProvides
 
 from twisted_net.testing.checks import TCP, UNIX, Case, DeliberateError, checkHalfOpen
@@ -158,3 +159,30 @@ def test_noCaseIsWithoutItsFlaw() -> None:
 async def test_twistedForgetsWhoHasEndedBothWays(kind: str, case: Case) -> None:
     with folder() as where:
         await case(replace(subjects(kind, where).claiming("bothEnded"), patience=1))
+
+
+UNSEEN = ("aProtocolThatKnowsNoHalfCloseIsClosed", "whatReadConnectionLostRaisesEndsTheConnection")
+"""Cases that do not mind when nobody is told of an end."""
+
+TOLD = [case for name, case in named(checkHalfOpen).items() if case.needs <= TCP and name not in UNSEEN]
+
+
+@pytest.mark.xfail(
+    reason="policies.ProtocolWrapper hides IHalfCloseableProtocol, as it hides IHandshakeListener (twisted#12007)",
+    strict=True,
+)
+@pytest.mark.parametrize("case", TOLD, ids=str)
+@pytest_twisted.ensureDeferred
+async def test_twistedsPoliciesHideHalfClose(case: Case) -> None:
+    await case(replace(subjects("tcp", "").wrapped(WrappingFactory, WrappingFactory), patience=1))
+
+
+@pytest.mark.tls
+@pytest.mark.leaky("what TLS has lost")
+@pytest.mark.xfail(
+    reason="twisted#5341: over TLS loseWriteConnection sends TCP's FIN without close_notify", strict=True
+)
+@pytest.mark.parametrize("case", TOLD, ids=str)
+@pytest_twisted.ensureDeferred
+async def test_twistedsTlsCannotHalfClose(case: Case) -> None:
+    await case(replace(subjects("tls", "").claiming("halfClose"), patience=1))

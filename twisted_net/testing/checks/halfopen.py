@@ -6,12 +6,8 @@ That a FIN ends one direction only is RFC 9293, 3.6: "the user who CLOSEs may co
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
 from twisted_net.testing.checks.conformance import Check
+from twisted_net.testing.checks.pressure import Idle
 from twisted_net.testing.checks.stream import MUCH, pattern
 from twisted_net.testing.checks.subject import QUIET, DeliberateError, Subject
 from twisted_net.testing.peers import Peer
@@ -236,7 +232,7 @@ async def anEndAfterAProducerComesAfterItsBytes(subject: Subject) -> None:
     """When a producer has unregistered, loseWriteConnection sends all of its bytes first
     (IConsumer.unregisterProducer, ITCPTransport.loseWriteConnection)."""
     async with subject.connection() as (client, server):
-        client.transport.registerProducer(_Passive(), True)
+        client.transport.registerProducer(Idle(), True)
         client.sends(pattern(MUCH))
         client.transport.unregisterProducer()
         client.ends()
@@ -244,20 +240,6 @@ async def anEndAfterAProducerComesAfterItsBytes(subject: Subject) -> None:
         await server.hears("end")
         server.sends(b"answer")
         await client.hears(b"answer")
-
-
-@implementer(IPushProducer)
-class _Passive:
-    """A producer that has been asked for nothing yet, and does nothing about it."""
-
-    def pauseProducing(self) -> Any:
-        """Nothing is produced."""
-
-    def resumeProducing(self) -> Any:
-        """Nothing is produced."""
-
-    def stopProducing(self) -> Any:
-        """Nothing is produced."""
 
 
 def _endsAtTheFirstSegment(peer: Peer) -> None:
