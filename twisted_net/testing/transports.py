@@ -104,7 +104,10 @@ class TcpPort(_Accepting, tcp.Port):
 
     def createInternetSocket(self) -> Any:
         skt = self._made = self.reactor.makeSocket(self.addressFamily, self.socketType)
-        skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if getattr(self, "_reuseAddress", True):  # Twisted before 25 has no choice
+            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if getattr(self, "_reusePort", False):
+            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return skt
 
     def startListening(self) -> None:
@@ -135,7 +138,7 @@ class UnixPort(_Accepting, unix.Port):
     def startListening(self) -> None:
         self.reactor.spare.reserve()
         self.factory.doStart()
-        skt = self._preexistingSocket
+        skt: Any = self._preexistingSocket
         if skt is None:
             try:
                 skt = self.createInternetSocket()

@@ -248,6 +248,14 @@ def test_datagramsAreLost(road: Between) -> None:
     fails(errno.EAGAIN, two.recv, 99)
 
 
+def test_whoConnectsIsLostToo(road: Between) -> None:
+    road.link.cut()
+    client = road.start()
+    road.network.advance(100)
+    assert client.poll() == 0
+    assert not road.listener.pending
+
+
 # -- probes
 
 PROBES = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -333,6 +341,10 @@ def test_stalled(road: Between) -> None:
     assert client.recv(99) == b"the other way"
     fails(errno.EAGAIN, server.recv, 99)
     assert road.start().poll() == OUT  # connections are made all the same
+    elsewhere = road.network.link("here", "here")
+    elsewhere.stall()
+    elsewhere.stall(stalled=False)  # another road of the same host's
+    fails(errno.EAGAIN, server.recv, 99)
     road.link.stall(towards="there", stalled=False)
     assert server.inward.size
     received = 0

@@ -699,6 +699,46 @@ def test_theAnswerIsLost(road: Between) -> None:
     assert len(road.listener.pending) == 1
 
 
+def test_whoIsAcceptedHasHeardOfIt(road: Between) -> None:
+    road.link.setFaults(Latency(1.0))
+    client = road.start()
+    road.network.advance(2.5)
+    assert client.poll() == OUT
+    fails(errno.EAGAIN, road.listener.accept)  # its ACK is under way
+    client.send(b"at once")
+    road.network.advance(0.5)
+    server = road.listener.accept()[0]
+    road.network.advance(0.5)
+    assert server.recv(99) == b"at once"
+
+
+def test_theListenerClosesBeforeItKnows(road: Between) -> None:
+    road.link.setFaults(Latency(1.0))
+    client = road.start()
+    road.network.advance(2.5)
+    road.listener.close()
+    road.network.advance(1.5)
+    assert error(client) == errno.ECONNRESET
+
+
+def test_chanceMayDelayABatch() -> None:
+    delays = set()
+    for seed in range(30):
+        road = Between(seed)
+        client, server = road.connect()
+        client.send(b"x")
+        delays.add(server.poll() == OUT)
+    assert delays == {True, False}
+
+
+def test_whoIsGone(road: Between) -> None:
+    client, server = road.connect()
+    assert not server.isGone
+    client.fail(errno.ETIMEDOUT)
+    server.close()
+    assert (client.isGone, server.isGone) == (True, True)
+
+
 def test_anAttemptThatIsGivenUp(road: Between) -> None:
     road.link.setFaults(Latency(1.0))
     client = road.start()

@@ -357,8 +357,7 @@ class StreamSocket(Socket):
     def acknowledged(self) -> None:
         """The client knows that it is connected: now the listener is told, if there still is one."""
         listener, self._listener = self._listener, None
-        if listener is None:
-            return
+        assert listener is not None
         if listener.closed:
             self.abandon()
         else:
