@@ -310,6 +310,26 @@ def test_aTestThatFailsShowsTheStory() -> None:
     ]
 
 
+def test_theStoryIsToldOnce() -> None:
+    """Errors that are the network's own tell it themselves."""
+    network = MemoryNetwork(17)
+    with pytest.raises(StalledError) as caught, network:
+        network.run(Deferred())
+    assert not hasattr(caught.value, "__notes__")
+    assert str(caught.value).count("What happened on the network") == 1
+
+
+def test_aLivelockIsNoted(network: MemoryNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twisted_net.testing.network.TURNS", 100)
+
+    def again() -> None:
+        network.reactor.callLater(0, again)
+
+    again()
+    with pytest.raises(RunawayError, match="100 turns went by at 0 s, and no time passes"):
+        network.advance(1)
+
+
 def test_aLongStoryIsCut(network: MemoryNetwork) -> None:
     for number in range(70):
         network.trace.note("one", "", f"event {number}")
