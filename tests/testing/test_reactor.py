@@ -471,7 +471,7 @@ def test_theLogKnowsWhoIsServed(pair: Pair) -> None:
 
     class Talking(Watcher):
         def doRead(self) -> Any:
-            seen.append(context.get(ILogContext)["system"])  # type: ignore[no-untyped-call]
+            seen.append(context.get(ILogContext)["system"])
             return super().doRead()
 
     pair.reactor.addReader(Talking(pair.host, pair.mine))
