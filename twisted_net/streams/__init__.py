@@ -29,7 +29,7 @@ from twisted_net.address import Target, UdpTarget, parseTarget
 from twisted_net.errors import AddressError
 from twisted_net.streams.choosing import select
 from twisted_net.streams.connection import BUFFER_LIMIT, Connection
-from twisted_net.streams.dialling import Pending, begin
+from twisted_net.streams.dialling import Pending, StillConnectingError, begin
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
 from twisted_net.streams.pipe import Piped, pipe
@@ -50,6 +50,7 @@ __all__ = [
     "Pending",
     "Piped",
     "Stats",
+    "StillConnectingError",
     "Stream",
     "connect",
     "listen",
@@ -75,8 +76,7 @@ async def connect(
     Connect to *address*: ``"host:port"``, ``"[::1]:80"``, ``"/path"``, ``"unix:@name"``, an endpoint or its text.
 
     :param timeout: seconds for the attempt, the look-up of a name included. When it is up, the attempt goes on in the
-    error's
-        ``pending`` (LUAS-22).
+        error's ``pending`` (LUAS-22).
     :param localAddress: an IP address (``""``: any) and a port (0: any) to connect from.
     :param family: 4 or 6 tries addresses of that version alone.
     :param noDelay: send every write at once (True), or let the kernel gather small ones (False).
@@ -102,9 +102,9 @@ async def connect(
     )
     try:
         return await pending.wait(timeout)
-    except Exception:
+    except StillConnectingError:
         raise
-    except BaseException:
+    except BaseException:  # whoever is cancelled gets no error that he could close it by
         pending.close()
         raise
 
@@ -163,5 +163,3 @@ def _target(address: Any) -> Any:
     if isinstance(target, UdpTarget):
         raise AddressError(f"{address} is UDP; streams are TCP or UNIX: use twisted_net.udp", address=str(address))
     return target
-
-

@@ -219,7 +219,8 @@ class Connection:
         self.checkOpen("handOver")
         if self.reading or self.writing:
             raise BusyError("handOver: somebody is reading from or writing to this stream; let that end first")
-        self.closed = True
+        # For this side it is over, whatever becomes of it elsewhere.
+        self.closed = self.gone = True
         protocol: SocketProtocol = self.protocol
         protocol.giveBack(self.buffer.takeAll())
         if self._paused:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_net.address import Target
-from twisted_net.errors import ClosedError, TimedOutError
+from twisted_net.errors import BusyError, ClosedError, TimedOutError
 from twisted_net.sansio.lifecycle import State
 from twisted_net.streams.connection import BUFFER_LIMIT, Connection
 from twisted_net.streams.stream import Stream
@@ -45,13 +46,21 @@ class Pending:
         self._watchers: set[Callable[[], object]] = set()
         self._connection = connection
         self._attempt: Deferred[Any] | None = attempt
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._stream: Stream | None = None
         self._waiters: list[Waiter] = []
-        attempt.addCallbacks(self._settled, self._settled)
+        attempt.addCallbacks(self._connected, self._failed)
 
-    def _settled(self, result: Any) -> None:
+    def _connected(self, protocol: object) -> None:
+        self._stream = Stream(self._connection)
+        self._settled()
+
+    def _failed(self, failure: Failure) -> None:
+        self._error = self._error or failure.value
+        self._settled()
+
+    def _settled(self) -> None:
         self._attempt = None
-        self._error = getattr(result, "value", None)
         for waiter in self._waiters:
             waiter.fire()
         self._waiters = []
@@ -75,14 +84,15 @@ class Pending:
         """
         Wait until the connection stands.
 
-        :param timeout: seconds.
+        :param timeout: seconds; None, or a negative number, waits for ever.
         :raises TimedOutError: it does not by then; ``pending`` is this attempt, which goes on.
         :raises NetError: it never will.
         """
         if self._attempt is not None:
             waiter = Waiter(self.reactor, self._waiters.remove)
             self._waiters.append(waiter)
-            timer = None if timeout is None else self.reactor.callLater(timeout, self._late, waiter, timeout)
+            forEver = timeout is None or timeout < 0
+            timer = None if forEver else self.reactor.callLater(timeout, self._late, waiter, timeout)
             try:
                 await waiter
             finally:
@@ -95,21 +105,26 @@ class Pending:
         waiter.fire(StillConnectingError(self, seconds))
 
     def result(self) -> Stream:
-        """The stream, once `ready`.
+        """The stream, once the attempt has come to its end: the same each time.
 
         :raises NetError: there is none.
+        :raises BusyError: it has not come to its end.
         """
-        if self._error is not None:
-            raise self._error
-        return Stream(self._connection)
+        if self._attempt is not None:
+            raise BusyError("result: the attempt goes on; await wait(), or see select")
+        if self._stream is None:
+            assert self._error is not None, "it has come to an end"
+            raise self._error.with_traceback(None)
+        return self._stream
 
     def close(self) -> None:
         """End the attempt. Harmless when it has come to an end; a connection that was made is aborted."""
+        stream, self._stream = self._stream, None
+        self._error = self._error or ClosedError("connect: the attempt was closed")
         if self._attempt is not None:
             self._attempt.cancel()
-        elif self._error is None and self._connection.protocol is not None:
-            self._connection.close(abort=True)
-        self._error = ClosedError("connect: the attempt was closed")
+        if stream is not None:
+            stream.abort()
 
 
 def begin(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from copy import copy
 from typing import Any, Final, Literal, Self
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,6 +26,7 @@ from twisted_net.streams.stream import Stats, Stream, patienceWith
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG, ListeningPort, listen, serve
+from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import NO_LIMITS, SocketProtocol
 from twisted_net.wire.waiting import Waiter, loopOf, outcome
@@ -61,6 +63,7 @@ class Listener:
         self._waiter: Waiter | None = None
         self._accepting = False
         self._patience = Patience()
+        self._options: SocketOptions | None = None
         self._closed = False
         self._running: dict[_Handling, None] = {}
         self._room: Waiter | None = None
@@ -96,7 +99,28 @@ class Listener:
 
     def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:
         """How long `accept` waits: see :meth:`Stream.setTimeout <twisted_net.streams.stream.Stream.setTimeout>`."""
+        self._checkOpen("setTimeout")
         self._patience = patienceWith(self._patience, seconds, mode)
+
+    def setOption(self, name: str, value: Any = True) -> None:
+        """
+        LuaSocket's options (LUAS-47), for the connections that come from now on: see
+        :meth:`Stream.setOption <twisted_net.streams.stream.Stream.setOption>`.
+
+        :raises OptionError: the name is unknown, or the value of the wrong type.
+        """
+        self._checkOpen("setOption")
+        options = self._options or SocketOptions()
+        options.setOption(name, value)
+        self.takeOptions(options)
+
+    def takeOptions(self, options: SocketOptions) -> None:
+        """Set *options* on the connections that come from now on."""
+        self._options = options
+
+    def _checkOpen(self, what: str) -> None:
+        if self._closed:
+            raise ClosedError(f"{what}: the listener is closed; only close() may be called again")
 
     # -- connections
 
@@ -106,7 +130,10 @@ class Listener:
         return connection
 
     def _arrived(self, connection: Connection) -> None:
-        self._queue.append(Stream(connection))
+        stream = Stream(connection)
+        if self._options is not None:
+            stream.takeOptions(copy(self._options))
+        self._queue.append(stream)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.fire()
@@ -142,8 +169,7 @@ class Listener:
         try:
             began = self.reactor.seconds()
             while not self._queue:
-                if self._closed:
-                    raise ClosedError("accept: the listener is closed")
+                self._checkOpen("accept")
                 self._waiter = Waiter(self.reactor, self._forget)
                 self.factory.acceptance.resume(ACCEPT)
                 await self._timed(self._waiter, self._patience.left(began, self.reactor.seconds()))
@@ -293,12 +319,14 @@ class Listener:
     # -- statistics
 
     def getStats(self) -> Stats:
-        """Bytes of all its connections, and the age in seconds (LUAS-45)."""
+        """Bytes received and sent, and the age in seconds (LUAS-45). A listener carries no bytes itself: they are what
+        `setStats` has set."""
         received, sent, age = self._stats
         return Stats(received, sent, age + self.reactor.seconds() - self._born)
 
     def setStats(self, received: int | None = None, sent: int | None = None, age: float | None = None) -> None:
         """Set what `getStats` counts from; None leaves it as it is."""
+        self._checkOpen("setStats")
         self._stats = Stats(
             self._stats.received if received is None else received,
             self._stats.sent if sent is None else sent,

@@ -69,9 +69,19 @@ class Master:
         listener = Listener(self.reactor)
         skt, self._socket = self._socket, None
         await listener.serveSocket(skt, backlog)
-        listener.setTimeout(self._patience.wait, "b")
-        listener.setTimeout(self._patience.call, "t")
+        self._endow(listener)
         self.listener = listener
+
+    def _endow(self, one: Listener | Stream) -> None:
+        """What it becomes has what was set here."""
+        one.setTimeout(self._patience.wait, "b")
+        one.setTimeout(self._patience.call, "t")
+        one.takeOptions(self._options)
+        one.setStats(*self.getStats())
+
+    @property
+    def _became(self) -> Listener | Stream | None:
+        return self.listener or self.stream
 
     async def connect(self, address: str, port: int) -> None:
         """
@@ -98,32 +108,27 @@ class Master:
                 self._pending = None
             raise
         self._pending = None
-        stream.setTimeout(self._patience.wait, "b")
-        stream.setTimeout(self._patience.call, "t")
+        self._endow(stream)
         self.stream = stream
 
     def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:
         """See :meth:`Stream.setTimeout <twisted_net.streams.stream.Stream.setTimeout>`; what it becomes has it, too."""
+        self._checkOpen("setTimeout")
         self._patience = patienceWith(self._patience, seconds, mode)
-        for one in (self.listener, self.stream):
-            if one is not None:
-                one.setTimeout(seconds, mode)
+        if self._became is not None:
+            self._became.setTimeout(seconds, mode)
 
     def setOption(self, name: str, value: Any = True) -> None:
-        """LuaSocket's options (LUAS-47), for the client that it may become."""
+        """LuaSocket's options (LUAS-47), for what it is or becomes: see
+        :meth:`Stream.setOption <twisted_net.streams.stream.Stream.setOption>`."""
         self._checkOpen("setOption")
-        self._options.setOption(name, value)
-        if self.stream is not None:
-            self.stream.setOption(name, value)
+        (self._became or self._options).setOption(name, value)
 
     def getSockName(self) -> Address | None:
         """The local address; None before there is one, and when it is closed (LUAS-43)."""
         if self._closed:
             return None
-        for one in (self.listener, self.stream):
-            if one is not None:
-                return one.getSockName()
-        return self._bound
+        return self._bound if self._became is None else self._became.getSockName()
 
     def getPeerName(self) -> Address | None:
         """The peer's address; None where there is no peer."""
@@ -131,17 +136,16 @@ class Master:
 
     def getStats(self) -> Stats:
         """Bytes received and sent, and the age in seconds (LUAS-45)."""
-        for one in (self.listener, self.stream):
-            if one is not None:
-                return one.getStats()
+        if self._became is not None:
+            return self._became.getStats()
         return self._stats._replace(age=self._stats.age + self.reactor.seconds() - self._born)
 
     def setStats(self, received: int | None = None, sent: int | None = None, age: float | None = None) -> None:
         """Set what `getStats` counts from; None leaves it as it is."""
-        for one in (self.listener, self.stream):
-            if one is not None:
-                one.setStats(received, sent, age)
-                return
+        self._checkOpen("setStats")
+        if self._became is not None:
+            self._became.setStats(received, sent, age)
+            return
         now = self.getStats()
         self._born = self.reactor.seconds()
         self._stats = Stats(
@@ -175,16 +179,15 @@ class Master:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.close()
-        for one in (self.listener, self.stream):
-            if one is not None:
-                await one.close()
+        if self._became is not None:
+            await self._became.close()
 
     # -- for select
 
     @property
     def readable(self) -> bool:
         """Whether it can be read from, or accepted from, without waiting."""
-        return any(one is not None and one.readable for one in (self.listener, self.stream))
+        return self._became is not None and self._became.readable
 
     @property
     def writable(self) -> bool:
@@ -195,13 +198,13 @@ class Master:
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call *watcher* whenever something has changed."""
-        for one in (self.listener, self.stream, self._pending):
+        for one in (self._became, self._pending):
             if one is not None:
                 one.watch(watcher)
 
     def unwatch(self, watcher: Callable[[], object]) -> None:
         """Take `watch` back."""
-        for one in (self.listener, self.stream, self._pending):
+        for one in (self._became, self._pending):
             if one is not None:
                 one.unwatch(watcher)
 

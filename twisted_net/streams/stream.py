@@ -188,7 +188,11 @@ class Stream:
         raise OptionError(f'pattern is {pattern!r}; it must be "*l", "*a" or a number of bytes')
 
     def peek(self, n: int = 65536) -> bytes:
-        """Up to *n* bytes that have come; they stay. Never waits."""
+        """Up to *n* bytes that have come; they stay. Never waits.
+
+        :raises ClosedError: this side has closed the stream.
+        """
+        self._connection.checkOpen("peek")
         return self._connection.buffer.peek(n)
 
     def unread(self, data: bytes) -> None:
@@ -335,11 +339,13 @@ class Stream:
 
     def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:
         """
-        How long to wait (LUAS-51): with mode ``"b"`` each time that something is waited for, with ``"t"`` in each call
-        altogether. Both may be in force. None, or a negative number: for ever, as it is in the beginning.
+        How long to wait (LUAS-51, LUAS-52): with mode ``"b"`` each time that something is waited for, with ``"t"`` in
+        each call altogether. Both may be in force. None, or a negative number: for ever, as it is in the beginning.
 
         :raises OptionError: for another mode, or what is no number of seconds.
+        :raises ClosedError: this side has closed the stream; so do all calls below that change something.
         """
+        self._connection.checkOpen("setTimeout")
         self._connection.patience = patienceWith(self._connection.patience, seconds, mode)
 
     def setOption(self, name: str, value: Any = True) -> None:
@@ -350,10 +356,14 @@ class Stream:
         :raises OptionError: the name is unknown, or the value of the wrong type.
         """
         self._connection.checkOpen("setOption")
-        if self._options is None:
-            self._options = SocketOptions()
-        self._options.setOption(name, value)
-        self._options.apply(self._connection.protocol.transport)
+        options = self._options or SocketOptions()
+        options.setOption(name, value)
+        self.takeOptions(options)
+
+    def takeOptions(self, options: SocketOptions) -> None:
+        """Set *options* on the socket, and close as they say."""
+        self._options = options
+        options.apply(self._connection.protocol.transport)
 
     @property
     def address(self) -> Address:
@@ -384,7 +394,8 @@ class Stream:
         return Credentials(*struct.unpack("3i", packed))
 
     def getStats(self) -> Stats:
-        """Bytes received and sent, and the age in seconds (LUAS-45): what `setStats` has set, and what came since."""
+        """Bytes received and sent, and the age in seconds (LUAS-45): what `setStats` has set, and what came since. Also
+        when the stream is closed."""
         connection = self._connection
         received, sent, age = self._stats
         protocol = connection.protocol
@@ -394,6 +405,7 @@ class Stream:
 
     def setStats(self, received: int | None = None, sent: int | None = None, age: float | None = None) -> None:
         """Set what `getStats` counts from; None leaves it as it is."""
+        self._connection.checkOpen("setStats")
         before = self.getStats()
         wanted = Stats(
             before.received if received is None else received,
