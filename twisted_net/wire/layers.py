@@ -59,6 +59,7 @@ __all__ = [
     "nudge",
     "passHalfClose",
     "poll",
+    "sendNow",
     "silence",
     "socketOf",
     "tellDrained",
@@ -299,6 +300,22 @@ def tellDrained(transport: Any, producer: IPullProducer) -> FileDescriptor | Non
 def tellDrainedNoMore(transport: Any) -> None:
     """Take :func:`tellDrained` back: before anything is closed, since a descriptor waits for its producer with that."""
     FileDescriptor.unregisterProducer(below(transport))
+
+
+def sendNow(bottom: FileDescriptor, data: bytes) -> int:
+    """
+    Hand ``data`` to the kernel at once, past the descriptor's own buffer, which must be empty.
+
+    A stock descriptor gathers what is written and sends it when its reactor next says that there is room: one more
+    event of the reactor's for every answer, though there nearly always is room.
+
+    :return: how many of its bytes the kernel took; 0 when that is none, or when the descriptor is closing. A connection
+        that turns out to be lost counts as one without room: the descriptor finds out in its own way.
+    """
+    if bottom.dataBuffer or bottom._tempDataBuffer or bottom.disconnecting or bottom._writeDisconnecting:
+        return 0
+    taken = bottom.writeSomeData(data)
+    return taken if isinstance(taken, int) and taken > 0 else 0
 
 
 def nudge(transport: Any) -> None:

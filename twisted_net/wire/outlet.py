@@ -26,6 +26,11 @@ connection: one more Python call per flush, none while nothing is written, and n
 * a transport that is no descriptor gets a push producer, and its bytes count as sent on the turn after they were given
   unless it asked to pause: the best that can be known.
 
+*Answers go at once.*  The first write after something was received, when nothing is unsent, goes straight to the kernel
+(`layers.sendNow`): an answer then costs no second event of the reactor's.  Only the first one: what else is written in
+the same turn is gathered by the descriptor, as ever, so that eight small writes are two calls of the system's and not
+eight.
+
 Everything that looks at the queue runs on one of three occasions: a write, a flush, and a turn that was asked for
 (`_soon`).  The debt of a rate is a fourth with a timer of its own, so that what needs no bytes (callbacks of what is
 sent, the end) never waits for it.
@@ -110,6 +115,7 @@ class Outlet:
         "_turn",
         "_window",
         "accepted",
+        "fresh",
         "highWaterMark",
         "owner",
         "reactor",
@@ -128,6 +134,8 @@ class Outlet:
         self.accepted = 0
         #: Bytes that were accepted and not yet handed to the kernel.
         self.unsent = 0
+        #: The next write may go straight to the kernel: set whenever something was received, or everything sent.
+        self.fresh = True
         self._queued = 0
         self._queue: deque[memoryview | bytes] | None = None
         self._callbacks: deque[tuple[int, Written]] | None = None
@@ -179,6 +187,15 @@ class Outlet:
         size = len(data)
         unsent = self.unsent + size
         if self._plain and unsent <= self._window and not self._queued:
+            if self.fresh and type(data) is bytes and 0 < unsent == size < self.highWaterMark:
+                self.fresh = False
+                self.accepted += size
+                sent = layers.sendNow(self._bottom, data)
+                if sent == size:
+                    return True
+                self.unsent = size - sent
+                self.transport.write(data[sent:])
+                return True
             self.transport.write(data)
             self.accepted += size
             self.unsent = unsent
@@ -468,6 +485,7 @@ class Outlet:
         if bottom is not None and (bottom.disconnecting or bottom._writeDisconnecting):
             self._yield()
         self._stalled = False
+        self.fresh = True
         if self._ready:
             self.unsent = self.accepted - self._passed if self._tls else self._queued
             if self._alert:

@@ -255,6 +255,7 @@ class SocketProtocol:
     def dataReceived(self, data: bytes) -> None:
         """A segment came; called by Twisted."""
         self.bytesRead += len(data)
+        self.outlet.fresh = True
         if self._attentive:
             self._receiveAttentively(data)
             return
