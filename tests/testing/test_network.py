@@ -33,7 +33,7 @@ def test_hosts(network: MemoryNetwork) -> None:
     assert network.host("one") is one
     assert network.host("two", "10.9.9.9").addresses == ("10.9.9.9",)
     assert network.host("two", "10.9.9.9") is network.host("two")
-    assert one.addresses == ("10.0.0.1", "fd00::1")
+    assert one.addresses == ("10.0.0.1", "fd00:0:0:1::1")
     assert list(network.hosts) == ["one", "two"]
     assert network.reactor is network.host("localhost").reactor
     assert network.reactor is not one.reactor

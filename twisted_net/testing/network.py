@@ -74,11 +74,12 @@ LOCALHOST: Final = "localhost"
 class _Event:
     """Something that the network does at a time."""
 
-    __slots__ = ("args", "function")
+    __slots__ = ("args", "function", "isPacket")
 
-    def __init__(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    def __init__(self, function: Callable[..., object], args: tuple[object, ...], isPacket: bool) -> None:
         self.function: Callable[..., object] | None = function
         self.args = args
+        self.isPacket = isPacket
 
     def cancel(self) -> None:
         """Do not do it. Harmless when it was done."""
@@ -119,6 +120,7 @@ class MemoryNetwork:
         self._addresses: dict[str, Host] = {}
         self._events: list[tuple[float, int, _Event]] = []
         self._made = 0
+        self._packets = 0
         self._paths = 0
         self._place: InPlace | None = None
         self._shown: Host | None = None
@@ -168,7 +170,7 @@ class MemoryNetwork:
         number = len(self.hosts)
         if not addresses:
             high, low = divmod(number + 1, 256)
-            addresses = (f"10.0.{high}.{low}", f"fd00::{number + 1:x}")
+            addresses = (f"10.0.{high}.{low}", f"fd00:0:0:{number + 1:x}::1")
         for text in addresses:
             if isLoopback(text) or text in self._addresses:
                 owner = "every host" if isLoopback(text) else f"host {self._addresses[text].name!r}"
@@ -265,7 +267,14 @@ class MemoryNetwork:
 
         :returns: has ``cancel()``.
         """
-        event = _Event(function, args)
+        return self._schedule(time, _Event(function, args, False))
+
+    def arrival(self, time: float, function: Callable[..., object], *args: object) -> None:
+        """As `at`, for something that is under way until then: `settle` and `close` wait for it."""
+        self._packets += 1
+        self._schedule(time, _Event(function, args, True))
+
+    def _schedule(self, time: float, event: _Event) -> _Event:
         self._made += 1
         heappush(self._events, (max(time, self.now), self._made, event))
         return event
@@ -322,11 +331,11 @@ class MemoryNetwork:
         with self._inPlace():
             self._start()
             turns = 0
-            while (at := self._next()) is not None and (at <= self.now or self._nextPacket() is not None):
+            while (at := self._next()) is not None and (at <= self.now or self._packets > 0):
                 turns = turns + 1 if at <= self.now else 0
                 self._stepOrFail(at, turns)
 
-    def _nextPacket(self) -> float | None:
+    def _nextEvent(self) -> float | None:
         events = self._events
         while events and events[0][2].function is None:
             heappop(events)
@@ -344,6 +353,7 @@ class MemoryNetwork:
         events = self._events
         while events and events[0][0] <= self.now:
             event = heappop(events)[2]
+            self._packets -= event.isPacket
             if event.function is not None:
                 event.function(*event.args)
         hosts, self._due = self._due, []
@@ -356,7 +366,7 @@ class MemoryNetwork:
 
     def _next(self) -> float | None:
         """When something is due, and who then has work; None when nothing ever is."""
-        soonest = self._nextPacket()
+        soonest = self._nextEvent()
         due = []
         for host in self.hosts.values():
             if host.dead or host.frozen:

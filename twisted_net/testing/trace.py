@@ -29,7 +29,7 @@ class Event(NamedTuple):
     :ivar source: who did it: ``"client:49152"``.
     :ivar target: to whom; ``""`` when it concerns nobody else.
     :ivar what: ``listen``, ``unlisten``, ``connect``, ``accept``, ``refuse``, ``data``, ``read``, ``end``, ``reset``,
-        ``datagram``, ``drop``, or what a test has noted.
+        ``timeout``, ``datagram``, ``drop``, or what a test has noted.
     :ivar data: the bytes; None where there are none to speak of.
     """
 

@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     ),
     "tcp6": (
         lambda reactor: TCP6ServerEndpoint(reactor, 80),
-        lambda reactor: TCP6ClientEndpoint(reactor, "fd00::2", 80),
+        lambda reactor: TCP6ClientEndpoint(reactor, "fd00:0:0:2::1", 80),
     ),
     "name": (
         lambda reactor: TCP6ServerEndpoint(reactor, 80),
@@ -49,8 +49,8 @@ KINDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda reactor: clientFromString(reactor, "tcp:host=server:port=80:timeout=5"),
     ),
     "strings6": (
-        lambda reactor: serverFromString(reactor, "tcp6:port=80:interface=fd00\\:\\:2"),
-        lambda reactor: clientFromString(reactor, "tcp:host=fd00\\:\\:2:port=80"),
+        lambda reactor: serverFromString(reactor, "tcp6:port=80:interface=fd00\\:0\\:0\\:2\\:\\:1"),
+        lambda reactor: clientFromString(reactor, "tcp:host=fd00\\:0\\:0\\:2\\:\\:1:port=80"),
     ),
 }
 
@@ -132,7 +132,7 @@ async def test_anAddressThatIsDead(network: MemoryNetwork) -> None:
 async def test_anAddressThatRefuses(network: MemoryNetwork) -> None:
     """The next address is tried when its turn has come."""
     client = HostnameEndpoint(network.host("client").reactor, "server", 80, attemptDelay=2)
-    network.names["server"] = Name(("fd00::2", "10.0.0.2"))
+    network.names["server"] = Name(("fd00:0:0:2::1", "10.0.0.2"))
     await echoed(network, TCP4ServerEndpoint(network.host("server").reactor, 80), client)
     assert network.now < 3
 

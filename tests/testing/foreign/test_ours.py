@@ -293,7 +293,7 @@ async def test_severalAddresses(network: MemoryNetwork) -> None:
     """Two that are dead, one that refuses, and the one that answers."""
     for name, address in (("gone", "fd00:9::9"), ("lost", "10.9.0.9")):
         network.host(name, address).die()
-    network.names["many"] = Name(("fd00:9::9", "10.9.0.9", "fd00::2", "10.0.0.2"))
+    network.names["many"] = Name(("fd00:9::9", "10.9.0.9", "fd00:0:0:2::1", "10.0.0.2"))
     async with Scene(network) as scene:
         await scene.server(80, "10.0.0.2")
         said = scene.client(80, "many")

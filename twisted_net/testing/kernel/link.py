@@ -208,7 +208,7 @@ class Road:
         if at <= self._network.now and lane.flight == len(data):
             self._deliver(lane, what, data)
         else:
-            self._network.at(at, self._deliver, lane, what, data)
+            self._network.arrival(at, self._deliver, lane, what, data)
 
     def _deliver(self, lane: Lane, what: str, data: bytes) -> None:
         if self.isCut:
@@ -252,6 +252,7 @@ class Road:
     @staticmethod
     def _timeOut(skt: StreamSocket) -> None:
         if not skt.closed:
+            skt.note(skt.peer, "timeout")
             skt.fail(errno.ETIMEDOUT)
 
     # -- what is no stream
@@ -264,7 +265,7 @@ class Road:
         if not self._calm:
             delay += WANDER[self._network.choices.pick("handshake " + self._site, len(WANDER), 4)]
         if delay:
-            self._network.at(self._network.now + delay, self._arrive, arrive, args)
+            self._network.arrival(self._network.now + delay, self._arrive, arrive, args)
         else:
             arrive(*args)
 
@@ -285,7 +286,7 @@ class Road:
             if at <= now:
                 arrive(piece)
             else:
-                self._network.at(at, self._arrive, arrive, (piece,))
+                self._network.arrival(at, self._arrive, arrive, (piece,))
 
     def _arrive(self, arrive: Callable[..., object], args: tuple[object, ...]) -> None:
         if not self.isCut:
