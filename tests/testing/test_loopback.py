@@ -406,3 +406,15 @@ def test_aTestsOwnAssertionErrorsPass(network: LoopbackNetwork) -> None:
 
     with pytest.raises(AssertionError, match="of the test's own"):
         network.run(body)
+
+
+def test_aNetworkWithinANetworksRun(network: LoopbackNetwork) -> None:
+    """The timer of the outer run is none of the inner one's leaks."""
+
+    async def body() -> None:
+        inner = LoopbackNetwork(network.reactor)
+        assert inner.leaks() == []
+        await inner.ended()
+
+    network.run(body)
+    network.close()

@@ -142,9 +142,15 @@ class LoopbackNetwork:
 
     def begin(self, what: Any, *, timeout: float = PATIENCE) -> Deferred[Any]:
         """Begin *what*, as :meth:`run` takes it, in a reactor that runs or will; fires with what it gives."""
-        result = begun(what)
-        timer = self.reactor.callLater(timeout, result.cancel)
+        # The timer first: what begins now may look at what is scheduled, or be over at once.
+        timer = self.reactor.callLater(timeout, lambda: result.cancel())
         self._timers.append(timer)
+        try:
+            result = begun(what)
+        except BaseException:
+            self._timers.remove(timer)
+            timer.cancel()
+            raise
 
         def ended(outcome: Any) -> Any:
             self._timers.remove(timer)
