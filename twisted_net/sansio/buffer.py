@@ -97,7 +97,13 @@ class ReadBuffer:
 
     def take(self, maximum: int) -> bytes:
         """At most ``maximum`` bytes: what there is, ``b""`` when there is nothing."""
-        return self._cut(min(_size(maximum), len(self)))
+        data, start = self._data, self._start
+        if start + maximum < len(data):
+            return self._cut(_size(maximum))
+        # All of it: the commonest case, written out.
+        self._data = b""
+        self._start = self._scanned = 0
+        return bytes(data[start:])
 
     def takeExactly(self, n: int) -> bytes | None:
         """Exactly ``n`` bytes; ``None``, and nothing taken, while there are fewer."""

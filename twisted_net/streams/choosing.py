@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted_net.errors import OptionError
+from twisted_net.streams.connection import limitOf
 from twisted_net.streams.dialling import Pending
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
@@ -30,6 +31,7 @@ async def select(
     :returns: those that are readable, and those that are writable; both empty when the time is up.
     :raises OptionError: for something else among them.
     """
+    limit = limitOf("timeout", timeout)
     reading: list[Any] = list(readers)
     writing: list[Any] = list(writers)
     for one in reading:
@@ -38,7 +40,7 @@ async def select(
         _checkKind(one, (Stream, Pending, Master), "written to")
     ready = _ready(reading, writing)
     everything = list({id(one): one for one in (*reading, *writing)}.values())
-    if any(ready) or not everything or timeout == 0:
+    if any(ready) or not everything or limit == 0:
         return ready
     reactor = everything[0].reactor
     waiter = Waiter(reactor, lambda waiter: None)
@@ -47,7 +49,7 @@ async def select(
         if any(_ready(reading, writing)):
             waiter.fire()
 
-    timer = None if timeout is None or timeout < 0 else reactor.callLater(timeout, waiter.fire)
+    timer = None if limit is None else reactor.callLater(limit, waiter.fire)
     for one in everything:
         one.watch(look)
     try:

@@ -17,8 +17,11 @@ connection gone; besides them anybody may watch (`select`).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
+from copy import copy
+from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
 from twisted.internet.interfaces import IDelayedCall
@@ -26,9 +29,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_net.errors import BusyError, ClosedError, EndError, NetError, TimedOutError, WriteError
+from twisted_net.errors import BusyError, ClosedError, EndError, NetError, OptionError, TimedOutError, WriteError
 from twisted_net.interfaces import IConnectionUser
 from twisted_net.sansio.buffer import ReadBuffer
+from twisted_net.sansio.lifecycle import State
 from twisted_net.wire.outlet import Outlet
 from twisted_net.wire.protocol import SocketProtocol
 from twisted_net.wire.waiting import Waiter
@@ -52,6 +56,10 @@ class Patience(NamedTuple):
             return self.wait
         left = max(0.0, began + self.call - now)
         return left if self.wait is None else min(self.wait, left)
+
+
+#: No limit.
+FOREVER: Final = Patience()
 
 
 @implementer(IConnectionUser)
@@ -80,7 +88,7 @@ class Connection:
         self.error: Exception | None = None
         #: Somebody is in the middle of reading.
         self.reading = False
-        self.patience = Patience()
+        self.patience = FOREVER
         #: Closed by this side: nothing may be done any more.
         self.closed = False
         #: Who hears of news of any kind: `select`.
@@ -88,12 +96,20 @@ class Connection:
         self.born = reactor.seconds()
         self._reader: Waiter | None = None
         self._waiters: dict[str, list[Waiter]] = {}
-        self._paused = False
+        #: The peer is paused, because too much has come.
+        self.paused = False
         self._readShut = False
+        #: Nothing more may be written: this side has ended, or the connection is gone.
+        self.writeShut = False
+        self._endSent = False
         #: Somebody is in the middle of writing.
         self.writing = False
+        #: Whose turn to write it is, and who waits for his.
+        self._turn: Waiter | None = None
         self._turns: deque[Waiter] = deque()
-        self._told: tuple[bytes, int] | None = None
+        self._passing = False
+        #: The partial result that was told last, and how many of its bytes are in the buffer still.
+        self.told: tuple[bytes, int] | None = None
 
     # -- IConnectionUser
 
@@ -106,13 +122,26 @@ class Connection:
 
     @classmethod
     def over(cls, protocol: SocketProtocol, bufferLimit: int = BUFFER_LIMIT) -> Self:
-        """Take over a connection that stands: what was held for nobody comes here."""
+        """Take over a connection that stands: what was held for nobody comes here.
+
+        :raises ClosedError: it is gone.
+        """
+        state = protocol.state
+        if state in (State.DROPPED, State.CLOSED):
+            raise ClosedError(f"the connection with {protocol.describePeer()} is gone; nobody can take it over")
         self = cls(protocol.reactor, bufferLimit)
         self.protocol = protocol
-        self.ended = not protocol.state.canRead
+        self.ended = not (state.canRead or protocol.held)
+        self.writeShut = not state.canWrite
+        self._endSent = state in (State.READ_ONLY, State.ENDED)
         protocol.user = self
-        protocol.attach(self.receive)
+        protocol.attach(self.receive if state.canRead else self._receiveLast)
         return self
+
+    def _receiveLast(self, data: bytes) -> None:
+        """What is still held of a connection whose end was told before it came here."""
+        self.ended = not self.protocol.held
+        self.receive(data)
 
     def receive(self, data: bytes) -> None:
         """Bytes have come."""
@@ -123,8 +152,8 @@ class Connection:
         if reader is not None:
             self._reader = None
             reader.fire()
-        elif self.buffer.full and not self._paused:
-            self._paused = True
+        elif self.buffer.full and not self.paused:
+            self.paused = True
             self.protocol.pause(READER)
         if self._watchers:
             self._tellWatchers()
@@ -136,6 +165,7 @@ class Connection:
 
     def writeEnded(self) -> None:
         """Our FIN is with the kernel."""
+        self._endSent = True
         self._tell("end")
 
     def drained(self) -> None:
@@ -144,7 +174,7 @@ class Connection:
 
     def connectionClosed(self, error: Exception | None, reason: Failure) -> None:
         """The connection is gone."""
-        self.gone = True
+        self.gone = self.writeShut = True
         self.error = error
         self.ended = self.ended or error is None
         self._tellReader()
@@ -191,14 +221,10 @@ class Connection:
         if self.closed:
             raise ClosedError(f"{what}: the stream is closed; only close() may be called again")
 
-    def checkSent(self, what: str) -> None:
-        """:raises NetError: the connection is gone, and not all of what was written has been sent."""
-        if self.error is not None:
-            raise again(self.error)
-
     def close(self, *, abort: bool = False) -> None:
         """End both ways: in good order, or at once. Whoever waits hears of it."""
         first, self.closed = not self.closed, True
+        self.writeShut = True
         if first:
             self.buffer.takeAll()
             self._readShut = True
@@ -208,25 +234,38 @@ class Connection:
             elif first:
                 self.protocol.close()
         self._tellReader()
-        for turn in tuple(self._turns):
-            turn.fire()
+        while self._turns:
+            self._turns.popleft().fire(ClosedError("write: the stream was closed meanwhile"))
+
+    def checkFree(self, what: str) -> None:
+        """:raises ClosedError: this side has closed, or the connection is gone.
+        :raises BusyError: somebody is reading or writing.
+        """
+        self.checkOpen(what)
+        if self.gone:
+            raise ClosedError(f"{what}: the connection is gone")
+        if self.reading or self.writing:
+            raise BusyError(f"{what}: somebody is reading from or writing to this stream; let that end first")
 
     def handOver(self) -> SocketProtocol:
         """Let go of the connection: what is in the buffer goes back to the engine.
 
-        :raises BusyError: somebody is reading or writing.
+        Raises as `checkFree`.
         """
-        self.checkOpen("handOver")
-        if self.reading or self.writing:
-            raise BusyError("handOver: somebody is reading from or writing to this stream; let that end first")
+        self.checkFree("handOver")
         # For this side it is over, whatever becomes of it elsewhere.
-        self.closed = self.gone = True
+        self.closed = self.gone = self.writeShut = True
         protocol: SocketProtocol = self.protocol
         protocol.giveBack(self.buffer.takeAll())
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             protocol.resume(READER)
         return protocol
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything has come that will ever come, and the peer has ended in good order."""
+        return self.ended and self.error is None and not self.closed
 
     @property
     def readable(self) -> bool:
@@ -253,17 +292,26 @@ class Connection:
 
         :raises TimedOutError: it has not come within *seconds*.
         """
-        waiter = Waiter(self.reactor, lambda waiter: self._waiters[news].remove(waiter))
+        waiter = Waiter(self.reactor, partial(self._forgetWaiter, news))
         self._waiters.setdefault(news, []).append(waiter)
         await self._timed(waiter, seconds, what)
 
+    def _forgetWaiter(self, news: str, waiter: Waiter) -> None:
+        waiters = self._waiters.get(news, [])
+        if waiter in waiters:  # it is not when the news is being told, and who heard of it first cancels another
+            waiters.remove(waiter)
+
     async def _more(self, began: float, what: str) -> None:
         """Wait until something has come in."""
+        await self._timed(self.arrival(), self.patience.left(began, self.reactor.seconds()), what)
+
+    def arrival(self) -> Waiter:
+        """What fires when something comes in; bytes flow for it."""
         waiter = self._reader = Waiter(self.reactor, self._forgetReader)
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             self.protocol.resume(READER)
-        await self._timed(waiter, self.patience.left(began, self.reactor.seconds()), what)
+        return waiter
 
     def _forgetReader(self, waiter: Waiter) -> None:
         if self._reader is waiter:
@@ -300,13 +348,13 @@ class Connection:
             while (found := find()) is None:
                 self._checkEnd(what)
                 await self._more(began, what)
-            self._told = None
+            self.told = None
             return found
         except NetError as error:
             if not isinstance(error, ClosedError):
                 kept = self.buffer.peek(len(self.buffer))
                 error.partial = prefix + kept
-                self._told = (error.partial, len(kept))
+                self.told = (error.partial, len(kept))
             raise
         finally:
             self.reading = False
@@ -327,33 +375,39 @@ class Connection:
         if self.ended or self.gone:
             raise EndError(f"{what}: the peer has ended before all of it came")
 
-    def taken(self) -> None:
-        """Bytes were taken by who did not wait."""
-        self._told = None
+    def touched(self) -> None:
+        """The buffer was changed by somebody who did not wait."""
+        self.told = None
         self.relieve()
-
-    @property
-    def eager(self) -> bool:
-        """Whether `taken` has something to do."""
-        return self._paused or self._told is not None
 
     def relieve(self) -> None:
         """Let bytes come, or stop them, as the buffer is now."""
-        if self._paused and not self.buffer.full:
-            self._paused = False
+        if self.paused and not self.buffer.full:
+            self.paused = False
             if not self.gone:
                 self.protocol.resume(READER)
-        elif self.buffer.full and not self._paused and not self.gone and not self.closed:
-            self._paused = True
+        elif self.buffer.full and not self.paused and not self.gone and not self.closed:
+            self.paused = True
             self.protocol.pause(READER)
 
-    def resumed(self, prefix: bytes) -> bytes:
-        """A *prefix* that repeats the partial result of the last call stands for bytes that are still here (LUAS-34,
-        LUAS-35): they are taken out, so that nothing is doubled."""
-        told, self._told = self._told, None
-        if told is not None and prefix and prefix == told[0]:
-            self.buffer.take(told[1])
-        return prefix
+    async def seekAfter(self, prefix: bytes, find: Callable[[], bytes | None], what: str) -> bytes:
+        """As `seek`, with *prefix* in front.
+
+        A prefix that repeats the partial result of the last call stands for bytes that are still here (LUAS-34,
+        LUAS-35): they are stepped over, so that nothing is doubled; and stay, should this call fail, too.
+        """
+        self.checkReadable(what)
+        told = self.told
+        repeated = self.buffer.take(told[1]) if told is not None and prefix == told[0] else b""
+        try:
+            return prefix + await self.seek(find, what, prefix)
+        except BaseException:
+            if repeated and not self.closed:
+                self.buffer.unread(repeated)
+                if self.told is not None and self.told is not told:
+                    self.told = self.told[0], len(self.buffer)
+                self.relieve()
+            raise
 
     def shutReading(self) -> None:
         """Nothing more is delivered; what comes is dropped."""
@@ -371,10 +425,9 @@ class Connection:
         :returns: its length.
         :raises NetError: with ``sent``, the number of its bytes that can no longer be withdrawn; the rest never goes.
         """
-        while begin < 0 and self.writing:
-            turn = Waiter(self.reactor, self._turns.remove)
-            self._turns.append(turn)
-            await turn
+        began = self.reactor.seconds()
+        if begin < 0 and self.writing:
+            await self._untilTurn(began)
         self.writing = True
         outlet = self.protocol.outlet
         try:
@@ -383,20 +436,50 @@ class Connection:
                 begin = outlet.accepted
                 if outlet.write(data):
                     return len(data)
-            if outlet.accepted - begin != len(data):
+            if self.writeShut or outlet.accepted - begin != len(data):
                 raise self._unwritten("write")
-            await self.until("drain", self.patience.left(self.reactor.seconds(), self.reactor.seconds()), "write")
-            if outlet.accepted - begin != len(data):
+            await self.until("drain", self.patience.left(began, self.reactor.seconds()), "write")
+            if self.gone and (outlet.unsent or outlet.accepted - begin != len(data)):
                 raise self._unwritten("write")
             return len(data)
         except BaseException as error:
-            if begin >= 0:
-                error.sent = outlet.withdraw(begin) - begin  # type: ignore[attr-defined]
+            error.sent = 0 if begin < 0 else max(0, outlet.withdraw(begin) - begin)  # type: ignore[attr-defined]
             raise
         finally:
-            self.writing = False
-            if self._turns:
-                self._turns.popleft().fire()
+            self._passTurn()
+
+    async def _untilTurn(self, began: float) -> None:
+        turn = Waiter(self.reactor, self._turns.remove)
+        self._turns.append(turn)
+        try:
+            await self._timed(turn, self.patience.left(began, self.reactor.seconds()), "write")
+        except BaseException:
+            if self._turn is turn:  # asyncio may cancel who has been given it
+                self._passTurn()
+            raise
+
+    def _passTurn(self) -> None:
+        """Who has written has done so. A loop, since the next one may have done so before this call returns."""
+        self.writing = False
+        if self._passing:
+            return
+        self._passing = True
+        while self._turns and not self.writing:
+            self.writing = True  # also while the one whose turn it is has not been resumed
+            self._turn = self._turns.popleft()
+            self._turn.fire()
+        self._passing = False
+        if self._watchers:
+            self._tellWatchers()
+
+    async def end(self) -> None:
+        """End this way, and wait until that was sent; see `Stream.end`."""
+        self.writeShut = True
+        self.protocol.end()
+        if not (self._endSent or self.gone):
+            await self.until("end", self.patience.left(self.now(), self.now()), "end")
+        if self.error is not None and not self._endSent:
+            raise again(self.error)
 
     def checkWritable(self, what: str) -> None:
         """Whether something can be written.
@@ -405,17 +488,29 @@ class Connection:
         """
         if self.closed:
             raise ClosedError(f"{what}: the stream is closed; only close() may be called again")
-        if self.gone or not self.protocol.state.canWrite:
+        if self.writeShut or not self.protocol.state.canWrite:
             raise self._unwritten(what)
 
     def _unwritten(self, what: str) -> Exception:
-        if self.error is not None:
-            return again(self.error)
+        error = self.error or self.protocol.error
+        if error is not None:
+            return again(error)
         if self.gone:
             return WriteError(f"{what}: the connection is gone; the peer has closed it", syscall="write")
         return WriteError(f"{what}: this side has ended; write before end()", syscall="write", fault="user")
 
 
 def again(error: Exception) -> Exception:
-    """*error*, to be raised once more: with a traceback of its own."""
-    return error.with_traceback(None)
+    """*error*, to be raised once more: another one, for each has a traceback, ``partial`` and ``sent`` of its own."""
+    return copy(error).with_traceback(None) if isinstance(error, NetError) else error
+
+
+def limitOf(name: str, seconds: float | None) -> float | None:
+    """A limit of time as everybody may give it: None, a negative number and infinity are no limit.
+
+    :raises OptionError: *seconds*, which is called *name*, is no number.
+    """
+    isNumber = isinstance(seconds, int | float) and not isinstance(seconds, bool) and not math.isnan(seconds)
+    if seconds is not None and not isNumber:
+        raise OptionError(f"{name} is {seconds!r}; it must be a number of seconds, or None for no limit")
+    return None if seconds is None or seconds < 0 or math.isinf(seconds) else float(seconds)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from twisted_net.address import Target
 from twisted_net.errors import BusyError, ClosedError, TimedOutError
 from twisted_net.sansio.lifecycle import State
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, limitOf
 from twisted_net.streams.stream import Stream
 from twisted_net.wire.dial import dial
 from twisted_net.wire.options import SocketOptions
@@ -61,9 +61,8 @@ class Pending:
 
     def _settled(self) -> None:
         self._attempt = None
-        for waiter in self._waiters:
-            waiter.fire()
-        self._waiters = []
+        while self._waiters:  # who is resumed may cancel another
+            self._waiters.pop(0).fire()
         for watcher in tuple(self._watchers):
             watcher()
 
@@ -88,11 +87,11 @@ class Pending:
         :raises TimedOutError: it does not by then; ``pending`` is this attempt, which goes on.
         :raises NetError: it never will.
         """
+        limit = limitOf("timeout", timeout)
         if self._attempt is not None:
             waiter = Waiter(self.reactor, self._waiters.remove)
             self._waiters.append(waiter)
-            forEver = timeout is None or timeout < 0
-            timer = None if forEver else self.reactor.callLater(timeout, self._late, waiter, timeout)
+            timer = None if limit is None else self.reactor.callLater(limit, self._late, waiter, limit)
             try:
                 await waiter
             finally:
@@ -101,7 +100,7 @@ class Pending:
         return self.result()
 
     def _late(self, waiter: Waiter, seconds: float) -> None:
-        self._waiters.remove(waiter)
+        waiter.forget()
         waiter.fire(StillConnectingError(self, seconds))
 
     def result(self) -> Stream:

@@ -137,7 +137,7 @@ class Listener:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.fire()
-        else:
+        if self._queue:
             self.factory.acceptance.pause(ACCEPT)
         for watcher in tuple(self._watchers):
             watcher()
@@ -258,18 +258,21 @@ class Listener:
         room, self._room = self._room, None
         if room is not None:
             room.fire()
-        if not self._running:
-            for waiter in self._idle:
-                waiter.fire()
-            self._idle = []
+        while self._idle and not self._running:
+            self._idle.pop(0).fire()
 
-    def failed(self, stream: Stream, error: BaseException) -> None:
-        """A handler has raised."""
+    def failed(self, stream: Stream, error: Exception) -> None:
+        """A handler has raised: its connection ends with that error, for the factory's journal too."""
+        peer = str(stream.address)
+        if error is stream.protocol.error:
+            # Nothing of the handler's own has failed: it only did not catch it.
+            self._log.warn("the handler of {peer} ended with its connection: {error}", peer=peer, error=error)
+            return
         self._log.failure(
-            "the handler of {peer} raised; its stream was aborted",
-            failure=Failure(error),
-            peer=str(stream.address),
+            "the handler of {peer} raised; its stream was aborted", failure=Failure(error), peer=peer
         )
+        if stream.getPeerName() is not None:
+            stream.protocol.abort(error)
 
     @property
     def handlers(self) -> int:
@@ -365,9 +368,9 @@ class _Handling:
             await handler(stream)
             await stream.close()
         except Exception as error:
-            stream.abort()
             if not isinstance(error, CancelledError):
                 listener.failed(stream, error)
+            stream.abort()
         except BaseException:
             stream.abort()
             raise

@@ -9,7 +9,6 @@ and meet no Deferred.
 
 from __future__ import annotations
 
-import math
 import socket
 import struct
 import warnings
@@ -18,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from twisted_net.address import Address
 from twisted_net.errors import EndError, LimitError, OptionError, TimedOutError
-from twisted_net.sansio.lifecycle import State
-from twisted_net.streams.connection import Connection, Patience
+from twisted_net.streams.connection import FOREVER, Connection, Patience, limitOf
 from twisted_net.wire import layers
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.protocol import SocketProtocol
@@ -102,13 +100,23 @@ class Stream:
         """
         connection = self._connection
         buffer = connection.buffer
-        if len(buffer) and not connection.reading and n > 0:
-            data = buffer.take(n)
-            if connection.eager:
-                connection.taken()
-            return data
         if n <= 0:
             return _nothing(n)
+        if not connection.reading and not connection.closed:
+            data = buffer.take(n)
+            if not data and connection.patience is FOREVER and not (connection.ended or connection.gone):
+                # The commonest wait, written out: for whatever comes next.
+                connection.reading = True
+                try:
+                    await connection.arrival()
+                finally:
+                    connection.reading = False
+                if not connection.closed:
+                    data = buffer.take(n)
+            if data:
+                if connection.paused or connection.told is not None:
+                    connection.taken()
+                return data
         try:
             return await connection.seek(lambda: buffer.take(n) or None, "read")
         except EndError:
@@ -161,7 +169,7 @@ class Stream:
         def find() -> bytes | None:
             if len(buffer) > limit:
                 raise LimitError(f"readAll: more than {limit} bytes came; allow more, or read them piece by piece")
-            return buffer.takeAll() if connection.ended and connection.error is None else None
+            return buffer.takeAll() if connection.complete else None
 
         return find
 
@@ -174,17 +182,15 @@ class Stream:
         :raises OptionError: for another pattern. And as the others; ``partial`` begins with the prefix.
         """
         connection = self._connection
-        before = connection.resumed(bytes(prefix))
+        before = bytes(prefix)
         buffer = connection.buffer
         if pattern == "*l":
-            return before + await connection.seek(lambda: buffer.takeLine(LINE_LIMIT), "receive", before)
+            return await connection.seekAfter(before, lambda: buffer.takeLine(LINE_LIMIT), "receive")
         if pattern == "*a":
-            return before + await connection.seek(self._whole(ALL_LIMIT), "receive", before)
+            return await connection.seekAfter(before, self._whole(ALL_LIMIT), "receive")
         if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern >= 0:
-            rest = pattern - len(before)
-            if rest <= 0:
-                return before
-            return before + await connection.seek(lambda: buffer.takeExactly(rest), "receive", before)
+            rest = max(0, pattern - len(before))
+            return await connection.seekAfter(before, lambda: buffer.takeExactly(rest), "receive")
         raise OptionError(f'pattern is {pattern!r}; it must be "*l", "*a" or a number of bytes')
 
     def peek(self, n: int = 65536) -> bytes:
@@ -199,7 +205,7 @@ class Stream:
         """Put *data* in front of what will be read next."""
         self._connection.checkReadable("unread")
         self._connection.buffer.unread(data)
-        self._connection.relieve()
+        self._connection.touched()
 
     def __aiter__(self) -> Self:
         return self
@@ -218,9 +224,8 @@ class Stream:
 
         :returns: the index after the last byte taken.
         :raises NetError: with ``sent``: the index after the last byte that was given to the transport and can no
-        longer be
-            withdrawn. The rest is never sent unless it is written again: ``write(data, error.sent)`` goes on without
-            loss or repetition (LUAS-27). A cancellation has it too: ``cancelled.sent``.
+            longer be withdrawn. The rest is never sent unless it is written again: ``write(data, error.sent)`` goes on
+            without loss or repetition (LUAS-27). A cancellation has it too: ``cancelled.sent``.
         """
         if start == 0 and stop is None and type(data) is bytes:
             piece = data
@@ -228,7 +233,7 @@ class Stream:
             first, last, _ = slice(start, stop).indices(len(data))
             start, piece = first, bytes(memoryview(data)[first:last])
         connection = self._connection
-        if not connection.writing and not connection.closed:
+        if not connection.writing and not connection.writeShut:
             begin = connection.outlet.accepted
             if connection.outlet.write(piece):
                 return start + len(piece)
@@ -265,15 +270,8 @@ class Stream:
 
         :raises NetError: the connection is gone, and not all of it was sent.
         """
-        connection = self._connection
-        connection.checkOpen("end")
-        protocol = connection.protocol
-        if connection.gone or not protocol.state.canWrite:
-            return
-        protocol.end()
-        if protocol.state in (State.ENDING, State.LAST_WORDS):
-            await connection.until("end", connection.patience.left(connection.now(), connection.now()), "end")
-        connection.checkSent("end")
+        self._connection.checkOpen("end")
+        await self._connection.end()
 
     # -- its end
 
@@ -285,13 +283,14 @@ class Stream:
             long as the option ``linger`` says.
         """
         connection = self._connection
+        limit = limitOf("grace", grace)
         connection.close()
         if connection.gone:
             return
         if grace is None and self._options is not None:
-            grace = self._options.lingerTimeout
+            limit = self._options.lingerTimeout
         try:
-            await connection.until("gone", grace, "close")
+            await connection.until("gone", limit, "close")
         except TimedOutError:
             self.abort()
             await connection.until("gone", None, "close")
@@ -453,10 +452,7 @@ class Stream:
 
 def patienceWith(patience: Patience, seconds: float | None, mode: str) -> Patience:
     """*patience*, with one of its limits set; see `Stream.setTimeout`."""
-    isNumber = isinstance(seconds, int | float) and not isinstance(seconds, bool) and not math.isnan(seconds)
-    if seconds is not None and not isNumber:
-        raise OptionError(f"seconds is {seconds!r}; it must be a number of seconds, or None for no limit")
-    limit = None if seconds is None or seconds < 0 or math.isinf(seconds) else float(seconds)
+    limit = limitOf("seconds", seconds)
     if mode == "b":
         return patience._replace(wait=limit)
     if mode == "t":
