@@ -115,7 +115,7 @@ class Stream:
                     data = buffer.take(n)
             if data:
                 if connection.paused or connection.told is not None:
-                    connection.taken()
+                    connection.touched()
                 return data
         try:
             return await connection.seek(lambda: buffer.take(n) or None, "read")
