@@ -190,6 +190,44 @@ class Socket(Emitter):
         self._take(protocol)
         return self
 
+    @classmethod
+    def over(cls, protocol: SocketProtocol, *, allowHalfOpen: bool = False) -> Self:
+        """The socket of a connection that another face has handed over: ``Socket.over(stream.handOver())``.
+
+        Nothing is lost: what was received and not delivered is its first 'data'.
+        """
+        self = cls.__new__(cls)
+        Emitter.__init__(self)
+        self._type = None
+        self._prepare(protocol.reactor, allowHalfOpen, protocol.outlet.highWaterMark, None)
+        protocol.user = self
+        self._take(protocol)
+        if protocol.exhausted:
+            self.reactor.callLater(0, self.readEnded)
+        return self
+
+    def handOver(self) -> SocketProtocol:
+        """Give the connection to another face (``streams.wrap`` calls this): the engine's object for it.
+
+        Nothing is lost: what was received and not delivered goes along. This socket emits nothing more; its server
+        does not count it among its clients any more, but the connection still counts against the server's limits.
+
+        :raises ClosedError: there is no connection.
+        """
+        protocol = self.protocol
+        if protocol is None or protocol.transport is None or self.destroyed or self.connecting:
+            raise ClosedError("handOver: this socket is not connected; wait for 'connect'")
+        self._stopProducer(protocol)
+        protocol.setRestClock("timeout", None, self._timedOut)
+        protocol.giveBack(b"")
+        protocol.resume("user")
+        self.protocol = None
+        self._living = False
+        self._close()
+        if self.server is not None:
+            self.server.clientClosed(self)
+        return protocol
+
     @property
     def reactor(self) -> Any:
         """The reactor that this socket lives on."""

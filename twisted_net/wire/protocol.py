@@ -74,6 +74,24 @@ not answer at all (RFC 8446, section 6.1), and many do not."""
 _CLEAN: Final = Failure(ConnectionDone("The connection was closed by this side."))
 
 
+@implementer(IConnectionUser)
+class _Unclaimed:
+    """Stands behind a connection that was given back, until the next user comes."""
+
+    def connectionOpened(self, protocol: SocketProtocol) -> None: ...
+    def readEnded(self) -> None: ...
+    def writeEnded(self) -> None: ...
+    def drained(self) -> None: ...
+    def connectionClosed(self, error: Exception | None, reason: Failure) -> None: ...
+    def limitPassed(self, name: str, action: str) -> None: ...
+
+    def raised(self, where: str, error: Exception) -> None:
+        """Nobody's code has run."""
+
+
+_UNCLAIMED: Final = _Unclaimed()
+
+
 class Door(Protocol):
     """Who admits a connection and keeps the table of them (:class:`~twisted_net.wire.factory.SocketFactory`)."""
 
@@ -102,6 +120,7 @@ class SocketProtocol:
         "_closing",
         "_debt",
         "_dropping",
+        "_endAgain",
         "_engaged",
         "_first",
         "_held",
@@ -187,6 +206,7 @@ class SocketProtocol:
         self._held: deque[bytes] | None = None
         self._heldSize = 0
         self._heldEnd = False
+        self._endAgain = False  # it was told already, to who has given bytes back
         self._heldLoss: Failure | None = None
         self._releasing: IDelayedCall | None = None
         self._debt: IDelayedCall | None = None
@@ -462,17 +482,26 @@ class SocketProtocol:
             self.pressure.pause("full")
 
     def giveBack(self, data: bytes) -> None:
-        """Take *data*, which was delivered and not used: it is held, before everything else, for whoever is attached
-        next."""
+        """The user lets go of the connection and hears nothing more of it: whoever wants it sets `user` and attaches.
+
+        :param data: what was delivered and not used; it is held, before everything else, for the next one.
+        """
+        self.user = _UNCLAIMED
         self.receive = None
         if data:
             if self._held is None:
                 self._held = deque()
             self._held.appendleft(data)
             self._heldSize += len(data)
+            self._endAgain = not self.state.canRead
             if self._heldSize >= self.holdLimit:
                 self.pressure.pause("full")
         self._lookUp()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the peer has ended, and everything that it sent was delivered."""
+        return not self.state.canRead and not self._held
 
     def _releaseSoon(self) -> None:
         if self._held and self._releasing is None:
@@ -492,6 +521,9 @@ class SocketProtocol:
         if self._heldEnd:
             self._heldEnd = False
             self._peerEnded()
+        elif self._endAgain:
+            self._endAgain = False
+            self.call("readEnded", self.user.readEnded)
         elif not self.pressure.resume("full") and not self.pressure.paused:
             self._startReading()
         self._lookUp()

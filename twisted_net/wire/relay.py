@@ -111,7 +111,7 @@ class _Party:
         """Bytes flow."""
         self.protocol.user = self
         self.protocol.attach(self.relay.receive)
-        if not self.protocol.state.canRead:
+        if self.protocol.exhausted:
             self.readEnded()
 
     def connectionOpened(self, protocol: SocketProtocol) -> None:
