@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ from twisted_net.net import Socket
 from twisted_net.service.echo import echo
 from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal
-from twisted_net.service.launch import TURNS, Launch, forHandler, launch, surroundings
-from twisted_net.service.options import Choices, CommandOptions
+from twisted_net.service.launch import TURNS, Launch, Serving, forCoroutine, forHandler, launch, surroundings
+from twisted_net.service.options import Choices, ServiceOptions
+from twisted_net.streams import Stream
+from twisted_net.wire.factory import Ended
 from twisted_net.wire.limits import Limits
+from twisted_net.wire.waiting import loopOf, outcome
 
 FREE = TcpTarget("127.0.0.1", 0)
 CHOICES = Choices(
@@ -91,12 +96,12 @@ class Last(Ending):
 class Case:
     """A service and what it says."""
 
-    def __init__(self, reactor: Any, *listen: Any, **changes: Any) -> None:
+    def __init__(self, reactor: Any, *listen: Any, serve: Any = None, **changes: Any) -> None:
         self.choices = replace(CHOICES, listen=listen or (FREE,), **changes)
         self.journal = Notes()
         self.ending = Last(reactor, self.journal)
-        factory = forHandler(echo, self.choices, reactor)
-        self.service = Launch(factory, self.choices, reactor, self.journal, self.ending, "net test")
+        serving = (serve or partial(forHandler, echo))(self.choices, reactor)
+        self.service = Launch(serving, self.choices, reactor, self.journal, self.ending, "net test")
 
     def start(self, **root: Any) -> Case:
         self.service.bind(root)
@@ -170,7 +175,7 @@ async def test_underTwist(reactor: Any) -> None:
     """No privileged start; what has to begin does so with the reactor."""
     case = Case(reactor)
     begun: list[None] = []
-    case.service.beginning = lambda: begun.append(None)
+    case.service.serving = replace(case.service.serving, begin=lambda: begun.append(None))
     case.service.bind()
     case.service.startService()
     assert begun == [None]
@@ -184,6 +189,112 @@ def test_theParentIsTold(reactor: Any) -> None:
     parent = MultiService()
     case.service.setServiceParent(parent)
     assert told == [parent]
+
+
+# Coroutines
+
+
+async def shout(stream: Stream) -> None:
+    async for chunk in stream:
+        if chunk == b"boom":
+            raise KeyError("theirs")
+        await stream.write(chunk.upper())
+
+
+@pytest_twisted.ensureDeferred
+async def test_aCoroutineForEachConnection(reactor: Any) -> None:
+    """They may answer after the peer's end, whatever is said of half-open connections."""
+    case = Case(reactor, FREE, FREE, serve=partial(forCoroutine, shout)).start()
+    ended: list[Ended] = []
+    case.service.factory.journal = ended.append
+    for address in case.addresses:
+        assert await deferToThread(talkTo, address) == b"HELLO"
+    assert [(one.bytesRead, one.bytesWritten, one.error) for one in ended] == [(5, 5, None)] * 2
+    await case.service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_aCoroutineThatRaises(reactor: Any, loggedErrors: Any) -> None:
+    """It is logged with its peer, and ends its connection alone."""
+    case = Case(reactor, serve=partial(forCoroutine, shout)).start()
+    ended: list[Ended] = []
+    case.service.factory.journal = ended.append
+    with connect(case.addresses[0]) as other, connect(case.addresses[0]) as client:
+        client.sendall(b"boom")
+        with pytest.raises(ConnectionResetError):
+            await deferToThread(client.recv, 1)
+        (event,) = loggedErrors.flush(KeyError)
+        port = client.getsockname()[1]
+        assert event["peer"] == f"127.0.0.1:{port}"
+        assert [repr(one.error) for one in ended] == ["KeyError('theirs')"]
+        other.sendall(b"still")
+        assert await deferToThread(other.recv, 5) == b"STILL"
+    await case.service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_limitsHoldForCoroutines(reactor: Any) -> None:
+    limits = Limits(connections=1, idleTimeout=0.05)
+    case = Case(reactor, serve=partial(forCoroutine, shout), limits=limits).start()
+    ended: list[Ended] = []
+    case.service.factory.journal = ended.append
+    with connect(case.addresses[0]) as client, connect(case.addresses[0]) as other:
+        assert await deferToThread(other.recv, 1) == b"", "refused"
+        assert await deferToThread(client.recv, 1) == b"", "it was idle"
+    assert [getattr(one.error, "code", None) for one in ended] == ["ETIMEDOUT"]
+    assert case.service.factory.counters["refused"] == 1
+    await case.service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_coroutinesFinishWhenTheServiceStops(reactor: Any) -> None:
+    """Also what they do when their connection is over."""
+    going: Deferred[None] = Deferred()
+    begun: Deferred[None] = Deferred()
+
+    async def note(stream: Stream) -> None:
+        await stream.close()
+        begun.callback(None)
+        await outcome(reactor, going)
+
+    case = Case(reactor, serve=partial(forCoroutine, note)).start()
+    with connect(case.addresses[0]):
+        await begun
+        stopped = case.service.stopService()
+        await deferLater(reactor, 0)
+        assert not stopped.called
+        going.callback(None)
+        await stopped
+
+
+@pytest_twisted.ensureDeferred
+async def test_coroutinesAreCancelledWhenTheGraceIsOver(reactor: Any) -> None:
+    cancelled: Deferred[None] = Deferred(lambda deferred: deferred.callback(None))
+
+    async def wait(stream: Stream) -> None:
+        await stream.write(b"x")
+        await outcome(reactor, cancelled)
+
+    case = Case(reactor, serve=partial(forCoroutine, wait), grace=0.05).start()
+    with connect(case.addresses[0]) as client:
+        assert await deferToThread(client.recv, 1) == b"x"
+        await case.service.stopService()
+        assert cancelled.called
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoRunsCoroutines(reactor: Any) -> None:
+    """asyncio where it runs the reactor, so that its libraries work in them; Twisted elsewhere."""
+
+    async def nap(stream: Stream) -> None:
+        await (deferLater(reactor, 0) if loopOf(reactor) is None else asyncio.sleep(0))
+        await stream.write(b"slept")
+
+    case = Case(reactor, serve=partial(forCoroutine, nap)).start()
+    assert await deferToThread(talkTo, case.addresses[0]) == b"slept"
+    await case.service.stopService()
 
 
 # Places that cannot be had
@@ -336,7 +447,7 @@ async def test_theirsFailsToStart(reactor: Any, loggedErrors: Any) -> None:
     def begin() -> None:
         raise RuntimeError("the disk is full")
 
-    case.service.beginning = begin
+    case.service.serving = replace(case.service.serving, begin=begin)
     case.service.bind({"nodaemon": True})
     case.service.privilegedStartService()
     case.service.startService()
@@ -354,7 +465,7 @@ async def test_theirsFailsToStartInADaemon(reactor: Any) -> None:
     def begin() -> None:
         raise RuntimeError("the disk is full")
 
-    case.service.beginning = begin
+    case.service.serving = replace(case.service.serving, begin=begin)
     case.service.bind({"nodaemon": False, "umask": None})
     with pytest.raises(RuntimeError):
         case.service.privilegedStartService()
@@ -396,7 +507,7 @@ def test_noSuchFolder(tmp_path: Path) -> None:
 # launch()
 
 
-class Options(CommandOptions):
+class Options(ServiceOptions):
     command = "test"
     purpose = "Be tested."
 
@@ -421,15 +532,19 @@ def ignore(client: Socket) -> None:
     """A handler."""
 
 
-def build(choices: Choices, reactor: Any) -> Any:
+def build(choices: Choices, reactor: Any) -> Serving:
     return forHandler(ignore, choices, reactor)
 
 
 @pytest_twisted.ensureDeferred
 async def test_launch(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[None] = []
+
+    def beginning(choices: Choices, reactor: Any) -> Serving:
+        return replace(build(choices, reactor), begin=lambda: begun.append(None))
+
     monkeypatch.setenv("TWISTED_NET_LIMT_BURST", "1MB")
-    service = launch(options("--listen=127.0.0.1:0", "--log-format=json"), build, lambda: begun.append(None))
+    service = launch(options("--listen=127.0.0.1:0", "--log-format=json"), beginning)
     assert service.factory.journal is not None
     service.joined(object())
     service.privilegedStartService()

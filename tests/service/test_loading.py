@@ -17,7 +17,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 
-from twisted_net.service.loading import LoadError, call, load, recognise, theirTraceback
+from twisted_net.service.loading import LoadError, call, isCoroutineFunction, load, recognise, theirTraceback
 
 
 @pytest.fixture
@@ -182,6 +182,10 @@ async def waitFor(client: object) -> Any:
     yield
 
 
+async def makeLater() -> type[Shout]:
+    return Shout
+
+
 def generate(client: object) -> Any:
     yield
 
@@ -197,11 +201,19 @@ def decorated(client: object) -> Any:
 
 # The signature of dict is unknown to Python itself.
 HANDLERS = [greet, Session, decorated, functools.partial(lambda a, b: None, 1), print, [].append, dict]
+COROUTINES = [wait, Waiting(), Waiting().__call__, functools.partial(wait), functools.partial(Waiting())]
 
 
 @pytest.mark.parametrize("thing", HANDLERS)
 def test_handlers(thing: Any) -> None:
     assert recognise(thing, "a:b") is thing
+    assert not isCoroutineFunction(thing)
+
+
+@pytest.mark.parametrize("thing", COROUTINES)
+def test_coroutines(thing: Any) -> None:
+    assert recognise(thing, "a:b") is thing
+    assert isCoroutineFunction(thing)
 
 
 def test_factories() -> None:
@@ -216,16 +228,15 @@ def test_factories() -> None:
 @pytest.mark.parametrize(
     ("thing", "told"),
     [
-        (wait, "a:b is a coroutine function, and coroutines cannot serve connections yet"),
-        (waitFor, "coroutines cannot serve connections yet"),
-        (Waiting(), "coroutines cannot serve connections yet"),
-        (functools.partial(wait), "coroutines cannot serve connections yet"),
+        (waitFor, "a:b is an asynchronous generator: calling it runs nothing of it"),
+        (functools.partial(waitFor), "a:b is an asynchronous generator"),
         (generate, "is a generator function: calling it runs nothing of it"),
         (Shout(), "is one Protocol, which can serve one connection only; name its class, Shout"),
         (Needy, "is a Factory class whose constructor needs arguments"),
-        (7, "a:b is of type int; a handler is a function that takes a Socket, a Protocol class, or a Factory"),
+        (7, "a:b is of type int; a handler is a function that takes a Socket, an async def that takes a Stream,"),
         (make, "cannot be called with one argument, the Socket; if it makes the handler, add --factory"),
         (lambda a, b: None, "cannot be called with one argument, the Socket; a handler is a function"),
+        (makeLater, "cannot be called with one argument, the Stream; if it makes the handler, add --factory"),
     ],
 )
 def test_noHandler(thing: Any, told: str) -> None:
@@ -252,16 +263,12 @@ def raises() -> None:
     raise KeyError("theirs")
 
 
-async def makeLater() -> type[Shout]:
-    return Shout
-
-
 @pytest.mark.parametrize(
     ("thing", "told"),
     [
         (7, "a:b is of type int, which --factory cannot call"),
         (greet, "a:b needs arguments, and --factory calls it without any"),
-        (makeLater, "a:b is a coroutine function"),
+        (makeLater, "a:b is a coroutine function, and --factory cannot wait"),
         (lambda: makeLater(), "a:b() returned a coroutine"),
         (raises, "--factory: a:b raised: its own error stands above"),
     ],

@@ -18,7 +18,7 @@ from twisted_net import service
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, OptionError
 from twisted_net.service import discard, echo, serve
-from twisted_net.service.options import SETTINGS, CommandOptions, program, rootOf
+from twisted_net.service.options import SETTINGS, CommandOptions, ServiceOptions, program, rootOf
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 
@@ -32,7 +32,7 @@ def _noVariables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def parsed(*words: str) -> CommandOptions:
+def parsed(*words: str) -> ServiceOptions:
     """The options of ``net echo`` with these words behind it."""
     options = echo.Options()
     options.parseOptions(words)
@@ -316,7 +316,7 @@ def test_helpText(kind: type[CommandOptions], width: int) -> None:
 
 
 def test_helpTextWithoutExamples() -> None:
-    class Bare(CommandOptions):
+    class Bare(ServiceOptions):
         command = "bare"
         purpose = "Be bare."
 

@@ -44,8 +44,16 @@ MODULE = """
     def make():
         return Shout
 
-    async def wait(client):
-        pass
+    async def upper(stream):
+        async for chunk in stream:
+            await stream.write(chunk.upper())
+
+    class Upper:
+        async def __call__(self, stream):
+            await upper(stream)
+
+    def makeUpper():
+        return Upper()
 
     def broken():
         return 1 / 0
@@ -89,7 +97,7 @@ async def test_theirsIsServed(tmp_path: Path, words: list[str], more: list[str])
     launched = serve.makeService(options(tmp_path, *more, *words))
     handlers: Any = sys.modules["tnhandlers"]
     assert handlers.started == []
-    launched.beginning()
+    launched.serving.begin()
     assert handlers.started == [True] * ("tnhandlers:Shouting" in words)
     assert await answer(launched) == b"HELLO"
     await launched.stopService()
@@ -98,9 +106,19 @@ async def test_theirsIsServed(tmp_path: Path, words: list[str], more: list[str])
 @pytest_twisted.ensureDeferred
 async def test_aFunctionIsServed(tmp_path: Path) -> None:
     launched = serve.makeService(options(tmp_path, "tnhandlers:greet"))
-    launched.beginning()
+    launched.serving.begin()
     address = Address.fromTwisted(launched.places[0].port.getHost())
     assert await deferToThread(talk, str(address), b"hello") == b"welcome hello"
+    await launched.stopService()
+
+
+@pytest.mark.parametrize("words", [["tnhandlers:upper"], ["--factory", "tnhandlers:makeUpper"]])
+@pytest_twisted.ensureDeferred
+async def test_aCoroutineIsServed(tmp_path: Path, words: list[str]) -> None:
+    launched = serve.makeService(options(tmp_path, *words))
+    launched.serving.begin()
+    address = Address.fromTwisted(launched.places[0].port.getHost())
+    assert await deferToThread(talk, str(address), b"hello") == b"HELLO"
     await launched.stopService()
 
 
@@ -108,8 +126,7 @@ async def test_aFunctionIsServed(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["tnhandlers:gret"], "net serve: 'tnhandlers' has no 'gret'; did you mean 'greet'?"),
-        (["tnhandlers:wait"], "net serve: tnhandlers:wait is a coroutine function"),
-        (["--factory", "tnhandlers:wait"], "net serve: tnhandlers:wait is a coroutine function"),
+        (["--factory", "tnhandlers:upper"], "net serve: tnhandlers:upper is a coroutine function"),
         (["tnhandlers:make"], "if it makes the handler, add --factory"),
         (["--factory", "tnhandlers:started"], "which --factory cannot call"),
     ],

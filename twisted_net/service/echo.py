@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from twisted_net.net import Socket
 from twisted_net.service.launch import Launch, forHandler, launch
-from twisted_net.service.options import CommandOptions
+from twisted_net.service.options import ServiceOptions
 
 __all__ = ["Options", "echo", "makeService"]
 
 
-class Options(CommandOptions):
+class Options(ServiceOptions):
     """The options of ``net echo``."""
 
     command = "echo"

@@ -28,7 +28,8 @@ import atexit
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -44,11 +45,13 @@ from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal, useJson
 from twisted_net.service.loading import theirTraceback
 from twisted_net.service.lookup import blockingLookup
-from twisted_net.service.options import Choices, CommandOptions, fail, rootOf
+from twisted_net.service.options import Choices, ServiceOptions, fail, rootOf
+from twisted_net.streams import Listener, Stream
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.listen import listen, listenRetrying
+from twisted_net.wire.waiting import loopOf
 
-__all__ = ["Launch", "forHandler", "launch"]
+__all__ = ["Launch", "Serving", "forCoroutine", "forHandler", "launch"]
 
 #: The first delay and the longest between attempts to bind, seconds: a restart of the program that has the address is
 #: a matter of a second, and whoever waits for it looks at the log.
@@ -75,11 +78,27 @@ class Place:
         self.starting: Deferred[Any] | None = None
 
 
+def _nothing() -> None:
+    """There is nothing to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves the connections of all places, whatever kind of handler stands behind it."""
+
+    factory: SocketFactory
+    """Admits and knows them."""
+    begin: Callable[[], object] = _nothing
+    """Called once, after a daemon has forked and before it gives up privileges. May raise: then nothing is served."""
+    finish: Callable[[float], Deferred[None]] | None = None
+    """Given the seconds of grace when the service stops; fires when what runs besides the connections has ended too."""
+
+
 class Launch(Service):
     """
-    Listens on several places for one factory, and drains it when it is stopped.
+    Listens on several places, and drains their connections when it is stopped.
 
-    :param factory: admits and knows the connections of all places.
+    :param serving: what serves them.
     :param choices: where to listen, how long to try, how long connections have to finish.
     :param reactor: the reactor.
     :param journal: told what happens.
@@ -89,7 +108,7 @@ class Launch(Service):
 
     def __init__(
         self,
-        factory: SocketFactory,
+        serving: Serving,
         choices: Choices,
         reactor: Any,
         journal: Journal,
@@ -97,13 +116,13 @@ class Launch(Service):
         whole: str = "net",
     ) -> None:
         #: The engine's factory behind all places.
-        self.factory = factory
+        self.factory = serving.factory
+        #: What serves the connections.
+        self.serving = serving
         #: The places, in the order in which they were given.
         self.places = [Place(target) for target in choices.listen]
         #: Called with the parent when there is one: the application, under ``twistd``.
         self.joined: Callable[[object], None] = lambda parent: None
-        #: Called once, after a daemon has forked and before it gives up privileges. May raise: then nothing is served.
-        self.beginning: Callable[[], object] = lambda: None
         #: Whether the process will be a daemon's.
         self.daemon = False
         self._choices = choices
@@ -240,7 +259,7 @@ class Launch(Service):
 
     def _begin(self) -> None:
         try:
-            self.beginning()
+            self.serving.begin()
         except Exception as error:
             # A daemon's parent waits: twistd tells it, removes the pidfile and ends, and all that was said is in the
             # log. In the foreground twistd would show its own frames before theirs.
@@ -259,7 +278,10 @@ class Launch(Service):
         grace = self._choices.grace
         self._journal.stopping(self._ending.reason, len(self.factory), grace)
         ports = self._stopPlaces()
-        done: Deferred[None] = gatherResults([ports, self.factory.drain(grace)])  # type: ignore[assignment]
+        waiting = [ports, self.factory.drain(grace)]
+        if self.serving.finish is not None:
+            waiting.append(self.serving.finish(grace))
+        done: Deferred[None] = gatherResults(waiting)  # type: ignore[assignment]
         done.addCallback(lambda results: self._journal.stopped())
         return done
 
@@ -314,22 +336,34 @@ def surroundings(root: Mapping[str, Any], daemon: bool) -> Iterator[None]:
         os.close(before)
 
 
-def forHandler(handler: Callable[[net.Socket], object], choices: Choices, reactor: Any) -> SocketFactory:
-    """Return the factory of a server whose every connection is handed to *handler* as a Socket."""
+def forHandler(handler: Callable[[net.Socket], object], choices: Choices, reactor: Any) -> Serving:
+    """Hand every connection to *handler* as a Socket."""
     server = net.Server(handler, limits=choices.limits, allowHalfOpen=choices.halfOpen, reactor=reactor)
-    return server.factory
+    return Serving(server.factory)
 
 
-def launch(
-    options: CommandOptions,
-    build: Callable[[Choices, Any], SocketFactory],
-    beginning: Callable[[], object] | None = None,
-) -> Launch:
+def forCoroutine(handler: Callable[[Stream], Coroutine[Any, Any, object]], choices: Choices, reactor: Any) -> Serving:
+    """
+    Hand every connection to a coroutine of its own, as a Stream.
+
+    On a reactor that asyncio runs the coroutines are asyncio's tasks, so that asyncio's libraries work in them;
+    elsewhere Twisted runs them. When the service stops they have the time of grace, then they are cancelled.
+    """
+    listener = Listener(reactor, limits=choices.limits)
+
+    def begin() -> None:
+        loop = loopOf(reactor)
+        run = Deferred.fromCoroutine if loop is None else loop.create_task
+        run(listener.serve(handler))
+
+    return Serving(listener.factory, begin, lambda grace: Deferred.fromCoroutine(listener.close(grace)))
+
+
+def launch(options: ServiceOptions, build: Callable[[Choices, Any], Serving]) -> Launch:
     """
     Return the service of a command, bound to its places.
 
-    :param build: makes the factory for the choices and the reactor.
-    :param beginning: see :attr:`Launch.beginning`.
+    :param build: makes what serves, for the choices and the reactor.
     :raises SystemExit: a place cannot be had; with the sentence for stderr.
     """
     from twisted.internet import reactor
@@ -346,12 +380,10 @@ def launch(
     journal = Journal(options.command)
     for sentence in options.misspelt(os.environ):
         journal.misspelt(sentence)
-    factory = build(choices, reactor)
+    serving = build(choices, reactor)
     if choices.accessLog:
-        factory.journal = journal.closed
-    service = Launch(factory, choices, reactor, journal, Ending(reactor, journal), options.whole)
-    if beginning is not None:
-        service.beginning = beginning
+        serving.factory.journal = journal.closed
+    service = Launch(serving, choices, reactor, journal, Ending(reactor, journal), options.whole)
     if choices.logFormat == "json":
         service.joined = useJson(options, reactor)
     try:

@@ -3,7 +3,8 @@ The operator's own code: found by name, and recognised for what it is.
 
 ``MODULE:HANDLER`` names a module that can be imported and, behind the colon, an attribute of it, with dots for
 attributes of attributes. :func:`load` imports and looks it up; :func:`recognise` says what it found: a Twisted factory,
-or a function that takes a :class:`~twisted_net.net.Socket`.
+or a function that takes a :class:`~twisted_net.net.Socket`, or a coroutine function that takes a
+:class:`~twisted_net.streams.Stream`.
 
 Errors come in two kinds. A mistake in the *name* is ours to explain: one sentence. An exception in the module is
 somebody's own, and is shown as theirs: with their part of the traceback and nothing of ours, since whoever is called at
@@ -13,6 +14,7 @@ night has to find a line in a file of theirs. Both are a :class:`LoadError`.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import os
@@ -28,9 +30,11 @@ from twisted.internet.protocol import Factory
 import twisted
 from twisted_net.errors import OptionError
 
-__all__ = ["LoadError", "call", "load", "recognise", "theirTraceback"]
+__all__ = ["LoadError", "call", "isCoroutineFunction", "load", "recognise", "theirTraceback"]
 
-_KINDS: Final = "a function that takes a Socket, a Protocol class, or a Factory class or instance"
+_KINDS: Final = (
+    "a function that takes a Socket, an async def that takes a Stream, a Protocol class, or a Factory class or instance"
+)
 
 #: Where nobody's mistakes are theirs: in this package, in Twisted's (which calls a factory's methods), in importing.
 _NOT_THEIRS: Final = (
@@ -124,7 +128,8 @@ def call(factory: Any, text: str) -> Any:
     """
     if not callable(factory):
         _refuse(f"{text} is {_shown(factory)}, which --factory cannot call; leave out --factory, or name a function")
-    _refuseCoroutines(factory, text)
+    if isCoroutineFunction(factory):
+        _refuseToWait(f"{text} is a coroutine function")
     if not _accepts(factory):
         _refuse(f"{text} needs arguments, and --factory calls it without any; give each of them a default")
     try:
@@ -133,13 +138,13 @@ def call(factory: Any, text: str) -> Any:
         _refuseTheirs(error, f"--factory: {text} raised")
     if inspect.iscoroutine(made):
         made.close()
-        _refuseAwait(f"{text}() returned a coroutine")
+        _refuseToWait(f"{text}() returned a coroutine")
     return made
 
 
 def recognise(thing: Any, text: str) -> IProtocolFactory | Callable[[Any], object]:
     """
-    Return a Twisted factory for a Protocol or a Factory, and a function that takes a Socket as it is.
+    Return a Twisted factory for a Protocol or a Factory, and a function that takes a Socket or a Stream as it is.
 
     :param text: what it was called on the command line, for messages.
     :raises LoadError: it is none of these.
@@ -159,7 +164,8 @@ def recognise(thing: Any, text: str) -> IProtocolFactory | Callable[[Any], objec
         )
     if not callable(thing):
         _refuse(f"{text} is {_shown(thing)}; a handler is {_KINDS}")
-    _refuseCoroutines(thing, text)
+    if _isAny(inspect.isasyncgenfunction, thing):
+        _refuse(f"{text} is an asynchronous generator: calling it runs nothing of it; take out its yield")
     if inspect.isgeneratorfunction(thing):
         _refuse(
             f"{text} is a generator function: calling it runs nothing of it; decorate it with "
@@ -167,7 +173,8 @@ def recognise(thing: Any, text: str) -> IProtocolFactory | Callable[[Any], objec
         )
     if not _accepts(thing, None):
         hint = "; if it makes the handler, add --factory" if _accepts(thing) else ""
-        _refuse(f"{text} cannot be called with one argument, the Socket{hint}; a handler is {_KINDS}")
+        given = "Stream" if isCoroutineFunction(thing) else "Socket"
+        _refuse(f"{text} cannot be called with one argument, the {given}{hint}; a handler is {_KINDS}")
     handler: Callable[[Any], object] = thing
     return handler
 
@@ -185,17 +192,22 @@ def _made(kind: Any, text: str) -> IProtocolFactory:
     return factory
 
 
-def _refuseCoroutines(thing: Any, text: str) -> None:
-    called = inspect.getattr_static(type(thing), "__call__", None)
-    for one in (thing, called):
-        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
-            _refuseAwait(f"{text} is a coroutine function")
+def isCoroutineFunction(thing: Any) -> bool:
+    """Whether calling *thing* makes a coroutine: an ``async def``, or an object whose ``__call__`` is one."""
+    return _isAny(inspect.iscoroutinefunction, thing)
 
 
-def _refuseAwait(what: str) -> NoReturn:
+def _isAny(kind: Callable[[Any], bool], thing: Any) -> bool:
+    """Whether *thing*, or what is called when it is called, is of a *kind* of function."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    return kind(thing) or kind(inspect.getattr_static(type(thing), "__call__", None))
+
+
+def _refuseToWait(what: str) -> NoReturn:
     _refuse(
-        f"{what}, and coroutines cannot serve connections yet; write a plain function that takes a Socket and gives it "
-        "listeners, or a Protocol"
+        f"{what}, and --factory cannot wait: nothing runs yet; leave out --factory if that is the handler itself, or "
+        "write a plain function that returns the handler"
     )
 
 

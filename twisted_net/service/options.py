@@ -32,7 +32,7 @@ from twisted_net.errors import AddressError, NetError, OptionError
 from twisted_net.service.units import orNone, parseCount, parseFlag, parsePace, parseRate, parseSize, parseTime
 from twisted_net.wire.limits import Limits
 
-__all__ = ["DEFAULT_ADDRESS", "PREFIX", "SETTINGS", "Choices", "CommandOptions", "Setting", "fail"]
+__all__ = ["DEFAULT_ADDRESS", "PREFIX", "SETTINGS", "Choices", "CommandOptions", "ServiceOptions", "Setting", "fail"]
 
 #: Where a command listens when nobody says where: this machine alone can reach it.
 DEFAULT_ADDRESS: Final = "127.0.0.1:8124"
@@ -115,7 +115,7 @@ def oneOf(*words: str) -> Callable[[str], str]:
     return read
 
 
-#: Options of every command, in the order of the help text, under their headings.
+#: Options of every command that listens, in the order of the help text, under their headings.
 SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
     "Where to listen": (
         Setting(
@@ -269,7 +269,7 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What was chosen for a command, checked, in the units of the house."""
+    """What was chosen for a service, checked, in the units of the house."""
 
     listen: tuple[Target, ...]
     """Where to listen; at least one."""
@@ -288,8 +288,7 @@ class CommandOptions(usage.Options):
     """
     The options of one command; a subclass says what the command is.
 
-    After ``parseOptions`` the attribute ``chosen`` has the value of each setting by its name, and ``choices`` those
-    that every command has.
+    After ``parseOptions`` the attribute ``chosen`` has the value of each setting by its name.
     """
 
     #: The command's name, as after ``net``.
@@ -298,10 +297,12 @@ class CommandOptions(usage.Options):
     purpose: ClassVar[str]
     #: What stands behind the options in the first line of its help text.
     arguments: ClassVar[str] = ""
-    #: Lines of the help text, each with what it does: (command line after ``twistd -n --pidfile= net``, meaning).
+    #: Lines of the help text, each with what it does: (command line after ``net``, meaning).
     examples: ClassVar[Sequence[tuple[str, str]]] = ()
+    #: How ``twistd`` is called in them.
+    twistd: ClassVar[str] = "twistd -n --pidfile="
     #: Settings by heading.
-    settings: ClassVar[Mapping[str, tuple[Setting, ...]]] = SETTINGS
+    settings: ClassVar[Mapping[str, tuple[Setting, ...]]]
 
     chosen: dict[str, Any]
 
@@ -315,6 +316,7 @@ class CommandOptions(usage.Options):
             ]
             cls.optFlags = [[one.name, None, one.help] for one in own if one.flag]  # type: ignore[attr-defined]
         super().__init__()  # type: ignore[no-untyped-call]
+        #: What was given for the settings that may be given repeatedly.
         self.listed: list[str] = []
         self.chosen = {}
 
@@ -327,10 +329,6 @@ class CommandOptions(usage.Options):
     def whole(self) -> str:
         """What is being run, for messages: ``"net echo"``."""
         return f"net {self.command}"
-
-    def opt_listen(self, address: str) -> None:
-        """Where to listen; give it once for each place."""
-        self.listed.append(address)
 
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""
@@ -388,8 +386,6 @@ class CommandOptions(usage.Options):
     def postOptions(self) -> None:
         """Read every text that was given, here or in the environment."""
         self.chosen = {one.name: self._valueOf(one, os.environ) for one in self.everySetting()}
-        self._refuseTwice(self.chosen["listen"])
-        self._checkLog()
 
     def _valueOf(self, setting: Setting, environment: Mapping[str, str]) -> Any:
         given: Sequence[str] = ()
@@ -417,17 +413,6 @@ class CommandOptions(usage.Options):
             return tuple(values)
         return values[0] if values else (False if setting.flag else None)
 
-    def _refuseTwice(self, targets: tuple[Target, ...]) -> None:
-        for index, target in enumerate(targets):
-            free = isinstance(target, TcpTarget) and target.port == 0
-            if target in targets[:index] and not free:
-                fail(self.whole, f"{target} is given twice as a place to listen; leave one out")
-
-    def _checkLog(self) -> None:
-        root = rootOf(self)
-        if self.chosen["log-format"] == "json" and root is not None and root.get("syslog"):
-            fail(self.whole, "--log-format json writes to stdout or to --logfile; leave out twistd's --syslog")
-
     def misspelt(self, environment: Mapping[str, str]) -> list[str]:
         """A sentence for each variable that is nearly an option: its author believes that a limit is in force."""
         known = [one.variable.removeprefix(PREFIX) for one in self.everySetting()]
@@ -438,35 +423,6 @@ class CommandOptions(usage.Options):
             if near and near[0] != word:
                 found.append(f"the environment variable {name} is no option; it may be meant for {PREFIX}{near[0]}")
         return found
-
-    @property
-    def choices(self) -> Choices:
-        """What was chosen of the settings that every command has."""
-        value = self.chosen.__getitem__
-        return Choices(
-            listen=value("listen"),
-            backlog=value("backlog"),
-            retryBind=value("retry-bind"),
-            limits=Limits(
-                connections=value("limit-connections"),
-                perPeer=value("limit-per-peer"),
-                acceptRate=value("limit-accept-rate"),
-                readRate=value("rate-read"),
-                readRateTotal=value("rate-read-total"),
-                writeRate=value("rate-write"),
-                writeRateTotal=value("rate-write-total"),
-                burst=value("limit-burst"),
-                idleTimeout=value("timeout-idle"),
-                handshakeTimeout=value("timeout-handshake"),
-                halfOpenTimeout=value("timeout-half-open"),
-                lifetime=value("max-lifetime"),
-                mode=value("limit-mode"),
-            ),
-            halfOpen=value("half-open"),
-            grace=value("timeout-graceful-shutdown"),
-            accessLog=not value("no-access-log"),
-            logFormat=value("log-format"),
-        )
 
     # The help text
 
@@ -499,11 +455,67 @@ class CommandOptions(usage.Options):
         )
         if self.examples:
             lines += ["", "Examples:"]
-            run = "twist net" if name == "twist" else "twistd -n --pidfile= net"
+            run = name if name == "twist" else self.twistd
             for words, meaning in self.examples:
                 lines += textwrap.wrap(meaning, width, initial_indent="  # ", subsequent_indent="  # ")
-                lines.append(f"  {run} {words}")
+                lines.append(f"  {run} net {words}")
         return "\n".join(lines)
+
+
+class ServiceOptions(CommandOptions):
+    """The options of a command that listens; ``choices`` has what was chosen."""
+
+    settings = SETTINGS
+
+    def opt_listen(self, address: str) -> None:
+        """Where to listen; give it once for each place."""
+        self.listed.append(address)
+
+    def postOptions(self) -> None:
+        """Read every text that was given, here or in the environment."""
+        super().postOptions()
+        self._refuseTwice(self.chosen["listen"])
+        self._checkLog()
+
+    def _refuseTwice(self, targets: tuple[Target, ...]) -> None:
+        for index, target in enumerate(targets):
+            free = isinstance(target, TcpTarget) and target.port == 0
+            if target in targets[:index] and not free:
+                fail(self.whole, f"{target} is given twice as a place to listen; leave one out")
+
+    def _checkLog(self) -> None:
+        root = rootOf(self)
+        if self.chosen["log-format"] == "json" and root is not None and root.get("syslog"):
+            fail(self.whole, "--log-format json writes to stdout or to --logfile; leave out twistd's --syslog")
+
+    @property
+    def choices(self) -> Choices:
+        """What was chosen of the settings that every service has."""
+        value = self.chosen.__getitem__
+        return Choices(
+            listen=value("listen"),
+            backlog=value("backlog"),
+            retryBind=value("retry-bind"),
+            limits=Limits(
+                connections=value("limit-connections"),
+                perPeer=value("limit-per-peer"),
+                acceptRate=value("limit-accept-rate"),
+                readRate=value("rate-read"),
+                readRateTotal=value("rate-read-total"),
+                writeRate=value("rate-write"),
+                writeRateTotal=value("rate-write-total"),
+                burst=value("limit-burst"),
+                idleTimeout=value("timeout-idle"),
+                handshakeTimeout=value("timeout-handshake"),
+                halfOpenTimeout=value("timeout-half-open"),
+                lifetime=value("max-lifetime"),
+                mode=value("limit-mode"),
+            ),
+            halfOpen=value("half-open"),
+            grace=value("timeout-graceful-shutdown"),
+            accessLog=not value("no-access-log"),
+            logFormat=value("log-format"),
+        )
 
 
 def _describe(setting: Setting, width: int) -> list[str]:

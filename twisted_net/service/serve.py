@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Final
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
 from zope.interface import alsoProvides, implementer
 
-from twisted_net.service.launch import Launch, forHandler, launch
-from twisted_net.service.loading import LoadError, call, load, recognise
-from twisted_net.service.options import SETTINGS, Choices, CommandOptions, Setting, fail
+from twisted_net.service.launch import Launch, Serving, forCoroutine, forHandler, launch
+from twisted_net.service.loading import LoadError, call, isCoroutineFunction, load, recognise
+from twisted_net.service.options import SETTINGS, Choices, ServiceOptions, Setting, fail
 from twisted_net.service.units import parseFlag
-from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.hosting import host
 
 __all__ = ["HANDLER_SETTINGS", "Options", "Started", "makeService"]
@@ -37,13 +36,14 @@ HANDLER_SETTINGS: Final = (
 )
 
 
-class Options(CommandOptions):
+class Options(ServiceOptions):
     """The options of ``net serve``."""
 
     command = "serve"
     purpose = (
         "Serve connections with a handler of yours: HANDLER, an attribute of the module MODULE, dots allowed behind "
         "the colon. It is one of these:\n\na function that takes a Socket (twisted_net.net), called once for each "
+        "connection;\n\na coroutine function (async def) that takes a Stream (twisted_net.streams), run once for each "
         "connection;\n\na Twisted Protocol class, or a Factory class or instance, such as a twisted.web "
         "Site.\n\nEvery limit, rate, deadline and the graceful stop hold for all of them."
     )
@@ -127,11 +127,12 @@ def makeService(options: Options) -> Launch:
     except LoadError as error:
         raise SystemExit(f"{error.theirs}{options.whole}: {error.strerror}") from None
     if not IProtocolFactory.providedBy(handler):
-        function: Callable[[Any], object] = handler
-        return launch(options, lambda choices, reactor: forHandler(function, choices, reactor))
+        function: Callable[[Any], Any] = handler
+        manner = forCoroutine if isCoroutineFunction(function) else forHandler
+        return launch(options, lambda choices, reactor: manner(function, choices, reactor))
     started = Started(handler)
 
-    def build(choices: Choices, reactor: Any) -> SocketFactory:
+    def build(choices: Choices, reactor: Any) -> Serving:
         hosted = host(started, reactor, limits=choices.limits, allowHalfOpen=choices.halfOpen)
         # TLS asks the factory that it is given for what to answer to ALPN (RFC 7301). Twisted 26 refuses a client that
         # offers something (curl, any browser) when the factory has no answer.
@@ -139,6 +140,6 @@ def makeService(options: Options) -> Launch:
         if negotiation is not None and not IProtocolNegotiationFactory.providedBy(hosted):
             alsoProvides(hosted, IProtocolNegotiationFactory)
             hosted.acceptableProtocols = negotiation.acceptableProtocols  # type: ignore[attr-defined]
-        return hosted
+        return Serving(hosted, started.begin)
 
-    return launch(options, build, started.begin)
+    return launch(options, build)

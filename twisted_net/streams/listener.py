@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from copy import copy
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Address, Target
 from twisted_net.errors import BusyError, ClosedError, OptionError, TimedOutError
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience, limitOf
 from twisted_net.streams.stream import Stats, Stream, patienceWith
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.limits import Limits
@@ -33,6 +34,8 @@ from twisted_net.wire.waiting import Waiter, loopOf, outcome
 
 ACCEPT: Final = "accept"
 """The owner of the pause while somebody waits to be accepted."""
+
+T = TypeVar("T")
 
 Handler = Callable[[Stream], Coroutine[Any, Any, object]]
 
@@ -67,7 +70,7 @@ class Listener:
         self._closed = False
         self._running: dict[_Handling, None] = {}
         self._room: Waiter | None = None
-        self._idle: list[Waiter] = []
+        self._endings: list[Waiter] = []
         self._born: float = reactor.seconds()
         self._stats = Stats(0, 0, 0.0)
         self._watchers: set[Callable[[], object]] = set()
@@ -81,8 +84,21 @@ class Listener:
         await self._adopt(serve(self.reactor, self.factory, skt, backlog=backlog))
 
     async def _adopt(self, starting: Deferred[ListeningPort]) -> None:
-        self._port = await outcome(self.reactor, starting)
-        self.factory.adopt(self._port)
+        starting.addCallback(self._begun)
+        try:
+            await outcome(self.reactor, starting)
+        except BaseException:
+            self._shut()
+            if self._port is not None:  # asyncio may cancel who has it already
+                self._port.stopListening()
+            raise
+
+    def _begun(self, port: ListeningPort) -> None:
+        if self._closed:  # an endpoint that was cancelled too late
+            port.stopListening()
+        else:
+            self._port = port
+            self.factory.adopt(port)
 
     def __repr__(self) -> str:
         return f"<Listener {'closed' if self._closed else self.address}>"
@@ -258,14 +274,15 @@ class Listener:
         room, self._room = self._room, None
         if room is not None:
             room.fire()
-        while self._idle and not self._running:
-            self._idle.pop(0).fire()
+        endings, self._endings = self._endings, []
+        for waiter in endings:
+            waiter.fire()
 
     def failed(self, stream: Stream, error: Exception) -> None:
         """A handler has raised: its connection ends with that error, for the factory's journal too."""
         peer = str(stream.address)
-        if error is stream.protocol.error:
-            # Nothing of the handler's own has failed: it only did not catch it.
+        if str(error) == str(stream.protocol.error):
+            # The connection's own error, which a stream raises again as a copy, and the handler did not catch.
             self._log.warn("the handler of {peer} ended with its connection: {error}", peer=peer, error=error)
             return
         self._log.failure(
@@ -284,40 +301,49 @@ class Listener:
     async def close(self, grace: float | None = None) -> None:
         """
         Stop accepting; `serve` returns, and whoever waits in `accept` is told. Clients that were not accepted yet are
-        closed. Returns when the port is closed and every handler has ended. Harmless when it was done.
+        closed. Returns when the port is closed and every handler has ended (but for the one that calls this, if one
+        does). Harmless when it was done.
 
         :param grace: seconds that the handlers have; then they are cancelled. None: as long as they want.
         """
-        if not self._closed:
-            self._closed = True
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None:
-                waiter.fire()
-            for watcher in tuple(self._watchers):
-                watcher()
-            self.factory.stop()
-            for stream in self._queue:
-                stream.abort()
-            self._queue.clear()
-            if self._port is not None:
-                self.factory.disown(self._port)
-                await outcome(self.reactor, self._port.stopListening())
-        if not self._running:
-            return
-        late: IDelayedCall | None = None
-        if grace is not None:
-            late = self.reactor.callLater(grace, self._cancelAll)
-        idle = Waiter(self.reactor, self._idle.remove)
-        self._idle.append(idle)
+        limit = limitOf("grace", grace)
+        self._shut()
+        if self._port is not None:
+            await outcome(self.reactor, self._port.stopListening())
+        own = _handling.get()
+        late = None if limit is None else self.reactor.callLater(limit, self._cancelAll, own)
         try:
-            await idle
+            while self._running.keys() - {own}:
+                waiter = Waiter(self.reactor, self._forgetEnding)
+                self._endings.append(waiter)
+                await waiter
         finally:
             if late is not None and late.active():
                 late.cancel()
 
-    def _cancelAll(self) -> None:
+    def _shut(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.factory.stop()
+        if self._port is not None:
+            self.factory.disown(self._port)
+        while self._queue:
+            self._queue.popleft().abort()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.fire()
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    def _forgetEnding(self, waiter: Waiter) -> None:
+        if waiter in self._endings:  # it is not while an ending is being told, and who hears of it cancels another
+            self._endings.remove(waiter)
+
+    def _cancelAll(self, own: _Handling | None) -> None:
         for handling in tuple(self._running):
-            handling.cancel()
+            if handling is not own:
+                handling.cancel()
 
     # -- statistics
 
@@ -343,36 +369,44 @@ class _Handling:
     def __init__(self, listener: Listener, stream: Stream) -> None:
         self._listener = listener
         self._stream = stream
-        self._cancel: Callable[[], object] | None = None
+        self._stop: Callable[[], object] | None = None
+        self._cancelled = False
 
     def begin(self, handler: Handler, driver: Literal["twisted", "asyncio"]) -> None:
         """Run the handler the way that its listener is run."""
         running = self._run(handler)
         if driver == "twisted":
             deferred = Deferred.fromCoroutine(running)
-            self._cancel = deferred.cancel
-            deferred.addErrback(lambda failure: failure.trap(CancelledError) and None)
+            self._stop = deferred.cancel
+            deferred.addBoth(self._ended)
         else:
             loop = loopOf(self._listener.reactor)
             assert loop is not None
-            self._cancel = loop.create_task(running).cancel
+            task = loop.create_task(running)
+            self._stop = task.cancel
+            task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
         """Cancel it."""
-        if self._cancel is not None:
-            self._cancel()
+        self._cancelled = True
+        if self._stop is not None:
+            self._stop()
 
     async def _run(self, handler: Handler) -> None:
-        stream, listener = self._stream, self._listener
+        _handling.set(self)
         try:
-            await handler(stream)
-            await stream.close()
+            await handler(self._stream)
+            await self._stream.close()
         except Exception as error:
-            if not isinstance(error, CancelledError):
-                listener.failed(stream, error)
-            stream.abort()
-        except BaseException:
-            stream.abort()
-            raise
-        finally:
-            listener.ended(self)
+            if not (self._cancelled and isinstance(error, CancelledError)):
+                self._listener.failed(self._stream, error)
+
+    def _ended(self, result: T) -> T:
+        # Here, and not in the coroutine: asyncio cancels a task that has not begun without beginning it.
+        self._stream.abort()
+        self._listener.ended(self)
+        return result
+
+
+#: The handler that is running.
+_handling: Final[ContextVar[_Handling | None]] = ContextVar("handling", default=None)
