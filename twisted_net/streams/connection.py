@@ -40,6 +40,8 @@ from twisted_net.wire.waiting import Waiter
 #: Bytes that are kept while nobody reads; then the peer is paused.
 BUFFER_LIMIT: Final = 64 * 1024
 
+_GONE: Final = (State.DROPPED, State.CLOSED)
+
 #: The owner of the pause of a reader who does not read.
 READER: Final = "reader"
 
@@ -126,22 +128,25 @@ class Connection:
 
         :raises ClosedError: it is gone.
         """
-        state = protocol.state
-        if state in (State.DROPPED, State.CLOSED):
+        if protocol.state in _GONE:
             raise ClosedError(f"the connection with {protocol.describePeer()} is gone; nobody can take it over")
         self = cls(protocol.reactor, bufferLimit)
         self.protocol = protocol
-        self.ended = not (state.canRead or protocol.held)
+        self.takeBack()
+        return self
+
+    def takeBack(self) -> None:
+        """Take up the connection, as it is now. One that is gone is left alone."""
+        protocol = self.protocol
+        state = protocol.state
+        if state in _GONE:
+            return
+        self.closed = self.gone = False
+        self.ended = protocol.exhausted
         self.writeShut = not state.canWrite
         self._endSent = state in (State.READ_ONLY, State.ENDED)
         protocol.user = self
-        protocol.attach(self.receive if state.canRead else self._receiveLast)
-        return self
-
-    def _receiveLast(self, data: bytes) -> None:
-        """What is still held of a connection whose end was told before it came here."""
-        self.ended = not self.protocol.held
-        self.receive(data)
+        protocol.attach(self.receive)
 
     def receive(self, data: bytes) -> None:
         """Bytes have come."""

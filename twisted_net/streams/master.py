@@ -53,8 +53,11 @@ class Master:
         if self._socket is not None:
             raise BusyError(f"bind: it is bound to {self._bound} already; make another one")
         target = TcpTarget("" if address == "*" else address, checkPort(port))
-        self._socket = await outcome(self.reactor, bind(self.reactor, target))
-        host, number = self._socket.getsockname()[:2]
+        await outcome(self.reactor, bind(self.reactor, target).addCallback(self._take))
+
+    def _take(self, skt: Any) -> None:
+        self._socket = skt
+        host, number = skt.getsockname()[:2]
         self._bound = Address(host, number, "IPv6" if ":" in host else "IPv4")
 
     async def listen(self, backlog: int = BACKLOG) -> None:

@@ -334,6 +334,20 @@ class Stream:
         """
         return self._connection.handOver()
 
+    def takeBack(self) -> None:
+        """Undo `handOver`: the connection is this stream's again, as it is now. If it is gone by now, the stream stays
+        closed."""
+        self._connection.takeBack()
+
+    def checkWhole(self, what: str) -> None:
+        """Whether both ways could be given away now.
+
+        :raises BusyError: somebody is reading or writing.
+        :raises NetError: it is closed, or this side has ended.
+        """
+        self._connection.checkFree(what)
+        self._connection.checkWritable(what)
+
     # -- how, and who
 
     def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:

@@ -78,10 +78,11 @@ class Introduction:
         there, back = self._parties
         return there.relay.carried, back.relay.carried
 
-    def abort(self) -> None:
-        """End both, at once."""
+    def part(self) -> None:
+        """Carry no more: what comes is held, for whoever takes the two connections up."""
         for party in self._parties:
-            party.protocol.abort()
+            party.protocol.giveBack(b"")
+            party.relay.drained()
 
     def lost(self, error: Exception | None) -> None:
         """One of them is gone; told by its party."""
@@ -131,9 +132,11 @@ class _Party:
     def connectionClosed(self, error: Exception | None, reason: Failure) -> None:
         """It is gone; one that failed takes the other with it."""
         self.gone = True
-        if error is not None and not self._peer.gone:
-            self._peer.protocol.abort(error)
-        self._peer.relay.drained()
+        if not self._peer.gone:
+            if error is None:
+                self._peer.protocol.close()
+            else:
+                self._peer.protocol.abort(error)
         self._introduction.lost(error)
 
     def limitPassed(self, name: str, action: str) -> None:

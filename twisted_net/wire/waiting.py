@@ -80,10 +80,12 @@ class Waiter(Deferred[None]):
 
     def fire(self, error: BaseException | None = None) -> None:
         """Resume the coroutine; with *error*, by raising it there. Harmless when it has fired, or was cancelled."""
-        if self._done:
-            return
-        self._done = True
-        self._forget = None
+        if not self._done:
+            self._done = True
+            self._forget = None
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
         self._error = error
         resume, self._resume = self._resume, None
         wakeups, self._wakeups = self._wakeups, []
@@ -106,18 +108,24 @@ class Waiter(Deferred[None]):
             except Exception as error:
                 if self._done:
                     raise
-                self._letGo()
-                raise DriverError(
-                    f"this coroutine is run by something that cannot wait for {type(self._reactor).__name__}; run it "
-                    "by Deferred.fromCoroutine(), or on Twisted's asyncioreactor by asyncio, in the loop that runs it"
-                ) from error
+                raise self._strange() from error
             except BaseException:
                 self._letGo()
                 raise
+            if not self._done:
+                raise self._strange()
         if self._error is not None:
             raise self._error
 
     __iter__ = __await__
+
+    def _strange(self) -> DriverError:
+        """What runs the coroutine has not waited."""
+        self._letGo()
+        return DriverError(
+            f"this coroutine is run by something that cannot wait for {type(self._reactor).__name__}; run it by "
+            "Deferred.fromCoroutine(), or on Twisted's asyncioreactor by asyncio, in the loop that runs it"
+        )
 
     def _letGo(self) -> None:
         self._done = True
@@ -131,7 +139,7 @@ class Waiter(Deferred[None]):
 
     # -- Twisted's driver
 
-    def addBoth(self, callback: Any, *args: Any, **kw: Any) -> Any:
+    def addBoth(self, callback: Any, *args: Any) -> Any:  # type: ignore[override]
         """Called by Twisted's driver alone: *callback* resumes the coroutine."""
         self.driver = "twisted"
         if self._done:
@@ -177,8 +185,12 @@ class Waiter(Deferred[None]):
         """The coroutine is cancelled; False when it has fired already."""
         if self._done:
             return False
-        self.forget()
-        self.fire(CancelledError() if self._resume is not None else asyncio.CancelledError())
+        # First of all, so that it does not fire with what letting go brings about.
+        self._letGo()
+        if self._resume is not None:
+            self._finish(CancelledError())
+        else:
+            self._finish(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
 
 
@@ -186,7 +198,8 @@ async def outcome(reactor: Any, deferred: Deferred[T]) -> T:
     """
     Wait for *deferred*, in a coroutine that either driver runs.
 
-    Cancelling the coroutine cancels *deferred*.
+    Cancelling the coroutine cancels *deferred*. (asyncio may cancel a task whose result is there already: the result
+    is lost then. A result that must not be lost is to be kept by a callback that was added before.)
 
     :returns: what it gives; raises what it fails with.
     """
@@ -198,8 +211,7 @@ async def outcome(reactor: Any, deferred: Deferred[T]) -> T:
         waiter.fire()
 
     deferred.addBoth(settle)
-    if not results:
-        await waiter
+    await waiter
     result = results[0]
     if isinstance(result, Failure):
         result.raiseException()
