@@ -26,8 +26,10 @@ from zope.interface.verify import verifyObject
 from twisted_net import net
 from twisted_net.errors import AbortedError, AddressError, ClosedError, NetError, OptionError, TimedOutError, WriteError
 from twisted_net.interfaces import IConnectionUser
-from twisted_net.net import Limits, Socket
+from twisted_net.net import Limits, Server, Socket
+from twisted_net.sansio.lifecycle import State
 from twisted_net.testing.clock import VirtualTime
+from twisted_net.testing.network import MemoryNetwork
 from twisted_net.wire import layers
 
 MiB = 1024 * 1024
@@ -1521,3 +1523,104 @@ def test_nothingIsLeftOfFiveThousandConnections(kind: str, tmp_path: Path) -> No
 def test_theFrontDoor() -> None:
     assert net.createConnection is net.connect
     assert (net.isIP("::1"), net.isIPv4("::1"), net.isIPv6("::1")) == (6, False, True)
+
+
+# Handing over
+
+
+async def scenery(network: MemoryNetwork) -> tuple[Server, Socket, Socket]:
+    """A server, a client of it, and the server's socket for that."""
+    here, there = network.host("client"), network.host("server")
+    server = Server({"reactor": there.reactor, "allowHalfOpen": True})
+    server.listen(80)
+    await server.whenListening()
+    welcomed = heard(server, "connection")
+    client = Socket({"reactor": here.reactor, "allowHalfOpen": True}).connect(80, there.address)
+    await client.whenConnected()
+    (socket,) = await welcomed
+    return server, client, socket
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
+def test_aConnectionIsHandedOverWithNothingLost(seed: int | None) -> None:
+    async def scene() -> None:
+        server, client, socket = await scenery(network)
+        closes = Journal(socket, "close")
+        client.write("received before, ")
+        await network.sleep(1)
+        protocol = socket.handOver()
+        assert (socket.protocol, socket.destroyed, server.connections) == (None, True, 0)
+        client.write("and after")
+        client.end()
+        await network.sleep(1)
+        heir = Socket.over(protocol, allowHalfOpen=True)
+        journal = Journal(heir)
+        await journal.happened("end")
+        assert journal.data == b"received before, and after"
+        assert journal.events == ["data", "end"]
+        heir.end("answer")
+        answer = Journal(client)
+        await answer.happened("close")
+        assert answer.data == b"answer"
+        assert closes.events == []
+        server.close()
+        await server.whenClosed()
+
+    with MemoryNetwork(seed) as network:
+        network.run(scene)
+
+
+def test_anEndThatWasToldIsToldAgain() -> None:
+    """To whoever takes over: after what was given back, or at once when nothing was."""
+
+    async def scene() -> None:
+        server, client, socket = await scenery(network)
+        journal = Journal(socket)
+        client.end("all")
+        await journal.happened("end")
+        for unread in (b"", b"all"):
+            protocol = socket.handOver()
+            protocol.giveBack(unread)
+            socket = Socket.over(protocol, allowHalfOpen=True)
+            journal = Journal(socket)
+            await journal.happened("end")
+            assert journal.data == unread
+        socket.end()
+        await socket.whenClosed()
+        server.close()
+        await server.whenClosed()
+
+    with MemoryNetwork() as network:
+        network.run(scene)
+
+
+def test_nothingToHandOver() -> None:
+    async def scene() -> None:
+        socket = Socket({"reactor": network.reactor})
+        with pytest.raises(ClosedError, match="handOver: this socket is not connected"):
+            socket.handOver()
+        socket.on("error", lambda error: None).connect(9, "127.0.0.1")
+        with pytest.raises(ClosedError, match="wait for 'connect'"):
+            socket.handOver()
+        await socket.whenClosed()
+        with pytest.raises(ClosedError, match="not connected"):
+            socket.handOver()
+
+    with MemoryNetwork() as network:
+        network.run(scene)
+
+
+def test_nobodyHearsOfWhatWasGivenBack() -> None:
+    """Between two users a connection may end: that is nobody's failure."""
+
+    async def scene() -> None:
+        server, client, socket = await scenery(network)
+        protocol = socket.handOver()
+        client.resetAndDestroy()
+        await network.sleep(1)
+        assert protocol.state is State.CLOSED
+        server.close()
+        await server.whenClosed()
+
+    with MemoryNetwork() as network:
+        network.run(scene)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import ENCRYPTED, Kind, Stranger, line, pattern
 from turning import turns
+from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -1249,3 +1250,104 @@ class Consumer:
         self.write = outlet.write
         self.registerProducer = outlet.registerProducer
         self.unregisterProducer = outlet.unregisterProducer
+
+
+# Straight to the kernel
+
+
+def test_anAnswerGoesAtOnce() -> None:
+    """The first write needs no event of the reactor's; the next ones of the turn are gathered."""
+    rig = Rig()
+    rig.kernel.take()
+    rig.kernel.room = 100
+    assert rig.outlet.write(b"answer")
+    assert (rig.kernel.taken, rig.outlet.unsent, rig.outlet.sent) == (b"answer", 0, 6)
+    assert not rig.kernel.selector.writing
+    assert rig.outlet.write(b", and ")
+    assert rig.outlet.write(b"more")
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"answer", 10)
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"answer, and more", 0)
+
+
+def test_somethingReceivedOrEverythingSentLetsTheNextOneGoAtOnce() -> None:
+    rig = Rig()
+    rig.kernel.take()
+    for data in (b"one", b"two"):
+        rig.kernel.room = 100
+        rig.outlet.write(data)
+        assert rig.kernel.taken.endswith(data)
+        rig.outlet.fresh = True  # as the protocol does when something was received
+    rig.outlet.fresh = False
+    rig.outlet.write(b"three")
+    rig.kernel.take()  # everything is sent
+    rig.kernel.room = 100
+    rig.outlet.write(b"four")
+    assert rig.kernel.taken == b"onetwothreefour"
+
+
+def test_whatDoesNotFitFollows() -> None:
+    told: list[Exception | None] = []
+    rig = Rig()
+    rig.kernel.take()
+    rig.kernel.room = 30
+    data = pattern(50)
+    assert rig.outlet.write(data)
+    rig.outlet.whenSent(told.append)
+    assert (rig.outlet.unsent, rig.outlet.sent) == (20, 30)
+    rig.time.turn()
+    assert told == []
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.outlet.unsent, told) == (data, 0, [None])
+
+
+def test_moreThanTheMarkGoesTheLongWay() -> None:
+    """A write that returns False owes a 'drained': the kernel's word for it comes with a flush."""
+    rig = Rig(highWaterMark=10)
+    rig.kernel.take()
+    rig.kernel.room = 100
+    assert not rig.outlet.write(pattern(10))
+    assert rig.kernel.taken == b""
+    rig.kernel.take()
+    assert rig.owner.events == ["drained"]
+
+
+def test_nothingGoesAtOnceBehindWhatWaits() -> None:
+    """Somebody who holds the transport has written to it; or has told it to close."""
+    rig = Rig()
+    rig.kernel.take()
+    rig.kernel.write(b"first, ")
+    rig.kernel.room = 100
+    rig.outlet.write(b"second")
+    assert rig.kernel.taken == b""
+    rig.kernel.take()
+    assert rig.kernel.taken == b"first, second"
+
+
+@pytest.mark.parametrize("answer", [main.CONNECTION_LOST, 0, -1])
+def test_aKernelThatTakesNothing(answer: Any) -> None:
+    kernel = Kernel()
+    kernel.writeSomeData = lambda data: answer  # type: ignore[method-assign]
+    assert layers.sendNow(kernel, b"data") == 0
+
+
+@pytest.mark.parametrize("closing", ["disconnecting", "_writeDisconnecting"])
+def test_aDescriptorThatIsClosingIsGivenNothing(closing: str) -> None:
+    kernel = Kernel()
+    kernel.room = 100
+    setattr(kernel, closing, True)
+    assert layers.sendNow(kernel, b"data") == 0
+    assert kernel.taken == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_answersOverARealConnection() -> None:
+    async with line("tcp") as (ours, user, peer):
+        for number in range(20):
+            peer.write(b"%d?" % number)
+            await user.until(lambda: user.received.endswith(b"%d?" % number))  # noqa: B023
+            ours.write(b"%d!" % number)
+            assert ours.outlet.unsent == 0
+        ours.end()
+        await peer.happened("readEnd")
+        assert peer.received == b"".join(b"%d!" % number for number in range(20))
