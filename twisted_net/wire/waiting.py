@@ -164,16 +164,6 @@ class Waiter(Deferred[None]):
         else:
             self._wakeups.append((callback, context))
 
-    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        """Take it back; how many there were."""
-        before = len(self._wakeups)
-        self._wakeups = [wakeup for wakeup in self._wakeups if wakeup[0] != callback]
-        return before - len(self._wakeups)
-
-    def done(self) -> bool:
-        """Whether it has fired, or was cancelled."""
-        return self._done
-
     def result(self) -> None:  # type: ignore[override]  # Deferred's is an attribute
         """None; raises what it was fired with."""
         if self._error is not None:
