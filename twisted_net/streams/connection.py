@@ -18,7 +18,6 @@ connection gone; besides them anybody may watch (`select`).
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from copy import copy
 from functools import partial
@@ -73,6 +72,34 @@ class Connection:
     :param opened: called with this when the connection stands.
     """
 
+    # There may be many thousands of them: small ones.
+    __slots__ = (
+        "__weakref__",
+        "_endSent",
+        "_opened",
+        "_passing",
+        "_readShut",
+        "_reader",
+        "_turn",
+        "_turns",
+        "_waiters",
+        "_watchers",
+        "born",
+        "buffer",
+        "closed",
+        "ended",
+        "error",
+        "gone",
+        "patience",
+        "paused",
+        "protocol",
+        "reactor",
+        "reading",
+        "told",
+        "writeShut",
+        "writing",
+    )
+
     _log = Logger()
 
     def __init__(
@@ -94,7 +121,7 @@ class Connection:
         #: Closed by this side: nothing may be done any more.
         self.closed = False
         #: Who hears of news of any kind: `select`.
-        self._watchers: set[Callable[[], object]] = set()
+        self._watchers: tuple[Callable[[], object], ...] = ()
         self.born = reactor.seconds()
         self._reader: Waiter | None = None
         self._waiters: dict[str, list[Waiter]] = {}
@@ -108,7 +135,7 @@ class Connection:
         self.writing = False
         #: Whose turn to write it is, and who waits for his.
         self._turn: Waiter | None = None
-        self._turns: deque[Waiter] = deque()
+        self._turns: list[Waiter] = []
         self._passing = False
         #: The partial result that was told last, and how many of its bytes are in the buffer still.
         self.told: tuple[bytes, int] | None = None
@@ -205,7 +232,7 @@ class Connection:
         self._tellWatchers()
 
     def _tellWatchers(self) -> None:
-        for watcher in tuple(self._watchers):
+        for watcher in self._watchers:
             watcher()
 
     # -- what streams ask
@@ -240,7 +267,7 @@ class Connection:
                 self.protocol.close()
         self._tellReader()
         while self._turns:
-            self._turns.popleft().fire(ClosedError("write: the stream was closed meanwhile"))
+            self._turns.pop(0).fire(ClosedError("write: the stream was closed meanwhile"))
 
     def checkFree(self, what: str) -> None:
         """:raises ClosedError: this side has closed, or the connection is gone.
@@ -284,11 +311,12 @@ class Connection:
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call *watcher* whenever something has changed."""
-        self._watchers.add(watcher)
+        if watcher not in self._watchers:
+            self._watchers += (watcher,)
 
     def unwatch(self, watcher: Callable[[], object]) -> None:
         """Take `watch` back."""
-        self._watchers.discard(watcher)
+        self._watchers = tuple(one for one in self._watchers if one != watcher)
 
     # -- waiting
 
@@ -471,7 +499,7 @@ class Connection:
         self._passing = True
         while self._turns and not self.writing:
             self.writing = True  # also while the one whose turn it is has not been resumed
-            self._turn = self._turns.popleft()
+            self._turn = self._turns.pop(0)
             self._turn.fire()
         self._passing = False
         if self._watchers:
