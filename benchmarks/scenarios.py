@@ -12,23 +12,19 @@ time. The scene's protocols are Twisted's own kind, with nothing of the test kit
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import figures
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from zope.interface import implementer
 
-import twisted
 from twisted_net.testing.loopback import LoopbackNetwork
 from twisted_net.testing.network import MemoryNetwork
 
@@ -140,10 +136,7 @@ def measure(run: Callable[[], object], count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--smoke", action="store_true", help="run a few scenarios only")
-    options = parser.parse_args()
+    options = figures.parse(__doc__)
     count, rounds = (20, 1) if options.smoke else (2000, ROUNDS)
     outer = LoopbackNetwork()
     grounds: dict[str, Callable[[], object]] = {
@@ -151,10 +144,10 @@ def main() -> None:
         "memory, by seeds": lambda: inMemory(range(count)),
         "loopback": lambda: outer.run(lambda: onLoopback(count), timeout=600),
     }
-    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in grounds}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in grounds}
     for _ in range(rounds):
         for name, run in grounds.items():
-            figures[name].append(measure(run, count))
+            measured[name].append(measure(run, count))
     medians = {
         name: {
             "per CPU second": round(statistics.median(cpu for cpu, _ in rates)),
@@ -162,20 +155,13 @@ def main() -> None:
             "highest": round(max(cpu for cpu, _ in rates)),
             "per second of the wall clock": round(statistics.median(wall for _, wall in rates)),
         }
-        for name, rates in figures.items()
+        for name, rates in measured.items()
     }
     for name, row in medians.items():
         spread = f"from {row['lowest']} to {row['highest']}"
         print(f"{name:18} {row['per CPU second']:6} scenarios per CPU second ({spread})")
-    if options.json is not None:
-        about = {
-            "python": platform.python_version(),
-            "twisted": twisted.__version__,
-            "reactor": type(outer.reactor).__name__,
-            "scenarios": count,
-            "rounds": rounds,
-        }
-        options.json.write_text(json.dumps({"about": about, "figures": medians}, indent=2) + "\n")
+    reactor = type(outer.reactor).__name__
+    figures.write(options.json, figures.about(reactor=reactor, scenarios=count, rounds=rounds), medians)
 
 
 if __name__ == "__main__":
