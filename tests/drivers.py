@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal
 
 import pytest
+import pytest_twisted
 from programs import environment
+from scenes import patient
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
@@ -50,6 +53,18 @@ class Running:
             task = loop.create_task(coroutine)
             self.done = Deferred.fromFuture(task)
             self.cancel = task.cancel
+
+
+def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Awaitable[None]]:
+    """A test that waits, but not for ever: by each driver that this reactor has."""
+    drivers: list[Driver] = ["twisted"] if loopOf(theReactor()) is None else ["twisted", "asyncio"]
+
+    @functools.wraps(test)
+    async def play(**fixtures: Any) -> None:
+        for driver in drivers:
+            await patient(Running(driver, test(**fixtures)).done)
+
+    return pytest_twisted.ensureDeferred(play)
 
 
 async def cancelled(running: Running, driver: Driver) -> BaseException:

@@ -5,20 +5,19 @@ Each test is run by Twisted, and once more by asyncio where that runs the reacto
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import gc
 import os
 import socket as sockets
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from scenes import patient
+from drivers import awaited
 from turning import PATIENCE
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -36,26 +35,11 @@ from twisted_net.errors import (
 )
 from twisted_net.streams import Master, Stream
 from twisted_net.testing.clock import VirtualTime
-from twisted_net.wire.waiting import loopOf, outcome
+from twisted_net.wire.waiting import outcome
 
 LOCALHOST = "127.0.0.1"
 BLOB = os.urandom(8 * 1024 * 1024)
 """More than both ends' kernels hold."""
-
-
-def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Awaitable[None]]:
-    """A test that waits, run by each driver that this reactor has."""
-
-    @functools.wraps(test)
-    async def play(**fixtures: Any) -> None:
-        from twisted.internet import reactor
-
-        await patient(test(**fixtures))
-        loop = loopOf(reactor)
-        if loop is not None:
-            await patient(Deferred.fromFuture(asyncio.ensure_future(test(**fixtures), loop=loop)))
-
-    return pytest_twisted.ensureDeferred(play)
 
 
 @pytest.fixture(params=["tcp", "unix"])

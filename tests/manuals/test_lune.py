@@ -1,0 +1,191 @@
+"""Lune's manual, sentence by sentence, from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from drivers import awaited
+from logs import LoggedErrors, text
+from turning import PATIENCE
+from twisted.internet.defer import Deferred
+
+from twisted_net import streams
+from twisted_net.errors import BusyError, NetError
+from twisted_net.streams import Listener, Stream
+from twisted_net.wire.waiting import outcome
+
+# TCP, and UNIX sockets where it applies; by each driver
+
+PLENTY = os.urandom(20_000_000)
+"""More bytes than the kernel, the transport and the high-water marks of both ends hold together."""
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where to listen."""
+    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path / 'x.sock'}"
+
+
+async def said(listener: Listener, data: bytes = b"") -> bytes:
+    """What a client that sends *data* and ends is answered until the end."""
+    async with await streams.connect(str(listener.address)) as client:
+        writing = Deferred.fromCoroutine(client.write(data))
+        writing.addCallback(lambda index: Deferred.fromCoroutine(client.end()))
+        answer = await client.readAll()
+        await outcome(client.reactor, writing)
+        return answer
+
+
+@pytest.mark.manual("LUNE-12")
+@awaited
+async def test_listen(place: str) -> None:
+    async with await streams.listen("0.0.0.0:0") as server:
+        assert server.address.address == "0.0.0.0"
+        assert server.address.port
+        async with await streams.connect(f"127.0.0.1:{server.address.port}"), await server.accept():
+            pass
+    async with await streams.listen(place) as server:
+        with pytest.raises(NetError) as caught:
+            await streams.listen(str(server.address))
+        assert caught.value.code == "EADDRINUSE"
+
+
+@pytest.mark.manual("LUNE-13")
+@awaited
+async def test_accept(place: str) -> None:
+    async with await streams.listen(place) as server:
+        for _ in range(3):
+            async with await streams.connect(str(server.address)) as client, await server.accept() as conn:
+                assert conn.address == client.localAddress, "it is the peer's"
+                assert client.address == server.address
+
+
+@pytest.mark.manual("LUNE-14")
+@awaited
+async def test_readWriteClose(place: str) -> None:
+    async with await streams.listen(place) as server:
+        client = await streams.connect(str(server.address))
+        conn = await server.accept()
+        await client.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await conn.read(1024) == b"GET / HTTP/1.1\r\n\r\n"
+        assert await conn.write(b"HTTP/1.1 200 OK\r\n\r\nHello!") == 25
+        await conn.close()
+        assert await client.read(8) == b"HTTP/1.1", "not more than was asked for"
+        assert await client.read(1024) == b" 200 OK\r\n\r\nHello!"
+        await client.close()
+
+
+@pytest.mark.manual("LUNE-14")
+@awaited
+async def test_writeSendsAll(place: str) -> None:
+    """And close closes both ways when that is done."""
+
+    async def sends(conn: Stream) -> None:
+        assert await conn.write(PLENTY) == len(PLENTY)
+        await conn.close()
+
+    async with await streams.listen(place) as server:
+        serving = Deferred.fromCoroutine(server.serve(sends))
+        assert await said(server) == PLENTY
+    await outcome(server.reactor, serving)
+
+
+@pytest.mark.manual("LUNE-14")
+@awaited
+async def test_readAndWriteAtOnce(place: str) -> None:
+    """Two coroutines may, and each way takes its own time; two that read may not."""
+    async with (
+        await streams.listen(place) as server,
+        await streams.connect(str(server.address)) as client,
+        await server.accept() as conn,
+    ):
+        reading = Deferred.fromCoroutine(client.readExactly(len(PLENTY)))
+        with pytest.raises(BusyError, match="one coroutine"):
+            await client.read(1)
+        both = [Deferred.fromCoroutine(one.write(PLENTY)) for one in (client, conn)]
+        assert await conn.readExactly(len(PLENTY)) == PLENTY
+        assert await outcome(client.reactor, reading) == PLENTY
+        for writing in both:
+            await outcome(client.reactor, writing)
+
+
+@pytest.mark.manual("LUNE-15")
+@awaited
+async def test_serve(place: str) -> None:
+    """Each connection has a coroutine of its own: the first client is not waited for."""
+
+    async def hello(conn: Stream) -> None:
+        request = await conn.read(4096)
+        await conn.write(b"Hello from Lune, " + request)
+        await conn.close()
+
+    async with await streams.listen(place) as server:
+        serving = Deferred.fromCoroutine(server.serve(hello))
+        async with await streams.connect(str(server.address)) as silent:
+            assert await said(server, b"second") == b"Hello from Lune, second"
+            await silent.write(b"first")
+            assert await silent.readAll() == b"Hello from Lune, first"
+    await outcome(server.reactor, serving)
+
+
+class Oops(Exception):
+    """What a handler raises."""
+
+
+@pytest.mark.manual("LUNE-15")
+@awaited
+async def test_aHandlerThatRaises(place: str, loggedErrors: LoggedErrors) -> None:
+    """It is logged, its stream is closed, and the loop goes on."""
+
+    async def answers(conn: Stream) -> None:
+        if await conn.readLine() == b"bad":
+            raise Oops("bad")
+        await conn.write(b"good")
+
+    async with await streams.listen(place) as server:
+        serving = Deferred.fromCoroutine(server.serve(answers))
+        where = str(server.address)
+        async with await streams.connect(where) as other, await streams.connect(where) as bad:
+            await bad.write(b"bad\n")
+            assert await streams.select([bad], [], PATIENCE) == ([bad], []), "it is closed"
+            assert bad.peek() == b""
+            assert await said(server, b"fine\n") == b"good"
+            await other.write(b"fine\n")
+            assert await other.readAll() == b"good", "who was there before goes on, too"
+    await outcome(server.reactor, serving)
+    (event,) = loggedErrors.flush(Oops)
+    assert "the handler of " in text(event)
+
+
+@pytest.mark.manual("LUNE-16")
+@awaited
+async def test_theEndReadsAsNothing(place: str) -> None:
+    """The loop of the manual's echo server."""
+
+    async def echo(conn: Stream) -> None:
+        while True:
+            data = await conn.read(1024)
+            if not data:
+                break
+            await conn.write(data)
+        assert await conn.read(1024) == b"", "and remains so"
+        await conn.close()
+
+    async with await streams.listen(place) as server:
+        serving = Deferred.fromCoroutine(server.serve(echo))
+        assert await said(server, PLENTY[:1_000_000]) == PLENTY[:1_000_000]
+    await outcome(server.reactor, serving)
+
+
+@pytest.mark.manual("LUNE-19")
+@awaited
+async def test_theListenersAddress(place: str) -> None:
+    server = await streams.listen(place)
+    address = server.address
+    assert address.family == ("unix" if place.startswith("unix:") else "IPv4")
+    assert address.address in place
+    assert address.port != 0
+    await server.close()
+    assert server.address == address
