@@ -14,6 +14,9 @@ NUMBERS = [
     *(f"LUV-{number}" for number in (*range(1, 35), 36)),
     *(f"MON-{number}" for number in (*range(1, 7), *range(13, 21))),
     *(f"EVO-{number}" for number in range(1, 13)),
+    *(f"LUNE-{number}" for number in (*range(12, 17), 19)),
+    *(f"LUAS-{number}" for number in (1, 2, 3, 6, 7, 12, 13, 15, 16, 21, 22, 27, *range(33, 37), 43, 45, 47)),
+    *(f"LUAS-{number}" for number in (51, 52, 57, 59)),
 ]
 
 
@@ -61,7 +64,7 @@ def test_everyMarkStandsInTheTable() -> None:
 
 def test_everyDeviationIsOneOfASentence() -> None:
     _, _, deviations = PAGE.read_text().partition("\nDeviations\n")
-    named = re.findall(r"(?m)^((?:[A-Z]{3}-\d+(?:, )?)+)$", deviations)
+    named = re.findall(r"(?m)^((?:[A-Z]{3,4}-\d+(?:, )?)+)$", deviations)
     assert named
     for numbers in named:
         assert set(numbers.split(", ")) <= set(NUMBERS)
