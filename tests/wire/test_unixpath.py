@@ -433,3 +433,21 @@ def test_withoutTheRightToItStays() -> None:
         assert (folder / "s").exists()
         folder.chmod(0o700)
         (folder / "s").unlink()
+
+
+@pytest.mark.parametrize("mode", [None, 0o600])
+def test_aDatagramSocket(tmp_path: Path, mode: int | None) -> None:
+    """It hears as soon as it is bound, replaces what is stale, and respects who lives."""
+    path = tmp_path / "s"
+    makeStale(path, socket.SOCK_DGRAM)
+    skt, file = resultOf(Deferred.fromCoroutine(bind(Clock(), UnixTarget(str(path), mode), None)))
+    assert file is not None
+    with skt, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        assert skt.type == socket.SOCK_DGRAM
+        assert mode in (None, file.mode)
+        sender.sendto(b"hello", str(path))
+        assert skt.recv(10) == b"hello"
+        with pytest.raises(NetError, match="another server lives there"):
+            resultOf(Deferred.fromCoroutine(bind(Clock(), UnixTarget(str(path)), None)))
+        file.remove()
+    assert not path.exists()

@@ -86,9 +86,13 @@ class SocketFile:
                 os.unlink(path)
 
 
-async def bind(reactor: IReactorTime, target: UnixTarget, backlog: int) -> tuple[socket.socket, SocketFile | None]:
+async def bind(
+    reactor: IReactorTime, target: UnixTarget, backlog: int | None
+) -> tuple[socket.socket, SocketFile | None]:
     """
     Return a non-blocking socket that listens at ``target``, and its file, which an abstract name has not.
+
+    :param backlog: how many connections may wait; None makes a datagram socket, which hears as soon as it is bound.
 
     The socket's owner calls :meth:`SocketFile.remove` and then closes the socket.
 
@@ -172,11 +176,12 @@ def _ask(target: UnixTarget) -> int:
         return skt.connect_ex(target.path)
 
 
-def _listen(target: UnixTarget, backlog: int) -> tuple[socket.socket, SocketFile | None]:
+def _listen(target: UnixTarget, backlog: int | None) -> tuple[socket.socket, SocketFile | None]:
     file = None
+    kind = socket.SOCK_DGRAM if backlog is None else socket.SOCK_STREAM
     try:
         with ExitStack() as undo:
-            skt = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            skt = undo.enter_context(socket.socket(socket.AF_UNIX, kind))
             skt.setblocking(False)
             if target.mode is not None:
                 os.fchmod(skt.fileno(), target.mode)
@@ -186,7 +191,8 @@ def _listen(target: UnixTarget, backlog: int) -> tuple[socket.socket, SocketFile
                 undo.callback(file.remove)
                 if target.mode not in (None, file.mode):
                     os.chmod(target.path, target.mode)
-            skt.listen(backlog)
+            if backlog is not None:
+                skt.listen(backlog)
             undo.pop_all()
     except OSError as error:
         raise _refusal(error, target, "it cannot be bound", _FILE_REMEDIES) from error
