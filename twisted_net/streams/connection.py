@@ -347,8 +347,7 @@ class Connection:
         return waiter
 
     def _forgetReader(self, waiter: Waiter) -> None:
-        if self._reader is waiter:
-            self._reader = None
+        self._reader = None
 
     async def _timed(self, waiter: Waiter, seconds: float | None, what: str) -> None:
         if seconds is None:
@@ -460,6 +459,7 @@ class Connection:
         """
         began = self.reactor.seconds()
         if begin < 0 and self.writing:
+            self.checkWritable("write")
             await self._untilTurn(began)
         self.writing = True
         outlet = self.protocol.outlet
