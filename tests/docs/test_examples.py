@@ -37,10 +37,10 @@ Start = Callable[..., Running]
 @pytest.fixture
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts an example; whatever still runs after the test is killed, and all are reaped."""
-    reactor = request.config.getoption("reactor")
+    chosen = request.config.getoption("reactor")
     with ExitStack() as programs:
 
-        def start(name: str, *arguments: str) -> Running:
+        def start(name: str, *arguments: str, reactor: str = chosen) -> Running:
             path = str(EXAMPLES / f"{name}.py")
             return programs.enter_context(Running(PYTHON, reactor, path, *arguments, folder=tmp_path))
 
@@ -232,6 +232,88 @@ def test_wirePair(place: str, start: Start) -> None:
         "client: closed in good order",
     ]
     assert [line for line in lines if ": " not in line] == ["listening", "the client is connected", "stopped"]
+
+
+def asked(address: str, *words: bytes) -> bytes:
+    """What a client that sends *words* and ends is answered."""
+    with connect(address) as client:
+        client.sendall(b"".join(words))
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(4096), b""))
+
+
+def test_luneAccept(place: str, start: Start) -> None:
+    server = start("lune_accept", place)
+    where = server.wait("listening on (.*)")[1]
+    assert asked(where, b"hello") == b"HTTP/1.1 200 OK\r\n\r\nHello!"
+    assert re.fullmatch(
+        rf"Server listening on {where}\nClient connected from: (unix:|127\.0\.0\.1:\d+)\nReceived: b'hello'",
+        "\n".join(printed(server)),
+    )
+
+
+def test_luneServe(place: str, start: Start) -> None:
+    server = start("lune_serve", place)
+    where = server.wait("listening on (.*)")[1]
+    for path in (b"/one", b"/two"):
+        answer = asked(where, b"GET ", path, b" HTTP/1.1\r\n\r\n")
+        assert answer == b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nHello from Lune!"
+        server.wait("Request")
+    said = ["Request: GET /one HTTP/1.1", "Request: GET /two HTTP/1.1"]
+    assert terminated(server) == [f"Server listening on {where}", *said]
+
+
+def test_luneEcho(place: str, start: Start) -> None:
+    server = start("lune_echo", place)
+    where = server.wait("running on (.*)")[1]
+    assert asked(where, b"x" * 100_000) == b"x" * 100_000
+    assert terminated(server) == [f"Echo server running on {where}"]
+
+
+def test_luaSocket(start: Start) -> None:
+    server = start("luasocket_server")
+    port = server.wait(r"listening on 0\.0\.0\.0 (\d+)")[1]
+    server.wait("timeout")
+    assert printed(start("luasocket_client", port)) == [
+        f"connected to 127.0.0.1:{port}",
+        "sent up to byte 6",
+        "sent up to byte 11",
+        "sent up to byte 11",
+        "b'HELLO'",
+        "b'and then 23456789'",
+        "b'789'",
+        "timeout, partial result b'\\n'",
+        "1 readable 1 writable",
+        "b'\\nSTOP\\n'",
+        "closed",
+        "received 24 sent 34",
+        "received 0 sent 0",
+    ]
+    assert printed(server) == [
+        f"listening on 0.0.0.0 {port}",
+        "timeout",
+        "from 127.0.0.1",
+        "sent up to byte 6",
+        "sent up to byte 9",
+        "sent up to byte 4",
+        "sent up to byte 5",
+        "closed, partial result b'last words'",
+        "received 34 sent 24",
+    ]
+
+
+@pytest.mark.parametrize(("name", "task"), [("streams_echo", ""), ("streams_echo_asyncio", ", in Task")])
+def test_streamsEcho(name: str, task: str, place: str, start: Start) -> None:
+    options = {"reactor": "default"} if task else {}  # the second one installs the reactor itself
+    server = start(name, place, **options)
+    where = server.wait("listening on (.*)")[1]
+    assert asked(where, b"x" * 100_000) == b"x" * 100_000
+    server.wait("gone")
+    failed = start(name, where, **options).end()
+    assert failed.code == 1
+    assert "EADDRINUSE" in failed.err
+    said = terminated(server)  # at a path, the other one has come to see whether somebody is there
+    assert said[:3] == [f"listening on {where}", f"a client has come{task}", "a client has gone"]
 
 
 def test_tutorialProtocol(start: Start) -> None:
