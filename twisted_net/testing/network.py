@@ -29,7 +29,7 @@ leaves to chance is left to chance: which of two ready sockets is served first, 
 
 *The global reactor.* While the network runs, the reactor of the host whose turn it is stands in the place of
 ``twisted.internet.reactor``, so that code which takes the reactor from there runs unchanged. (Before the first turn
-it is that of the first host.)
+it is that of ``localhost``.)
 
 Rejected: one reactor for all hosts (a program could not tell whose timer it is, and nobody could die alone); a thread
 for each host (no order to repeat).
@@ -186,10 +186,6 @@ class MemoryNetwork:
     def reactor(self) -> MemoryReactor:
         """The reactor of the host ``localhost``: all that a test needs whose client and server share one."""
         return self.host(LOCALHOST).reactor
-
-    def first(self) -> Host:
-        """The host that was made first; ``localhost`` when there was none yet."""
-        return next(iter(self.hosts.values()), None) or self.host(LOCALHOST)
 
     def link(self, one: Host | str, other: Host | str) -> Link:
         """What joins two hosts, or a host with itself: its loopback interface."""
@@ -446,7 +442,7 @@ class _Placed:
         if network._closed:
             raise StalledError("the network is closed: nothing happens on it any more; make another one")
         if network._place is None:
-            self._place = network._place = InPlace(network.first().reactor)
+            self._place = network._place = InPlace(network.reactor)
             self._place.__enter__()
 
     def __exit__(self, *failure: object) -> None:

@@ -34,6 +34,7 @@ async def test_realSocketsKeepTheRules(kind: str, case: Case, loggedErrors: Logg
     loggedErrors.flush("DeliberateError")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # twisted#6108: a socket that cannot be bound
 @pytest.mark.parametrize("case", [case for case in checkServer if case.needs <= TCP], ids=str)
 @pytest_twisted.ensureDeferred
 async def test_theFaithfulWrapperIsClean(case: Case, loggedErrors: LoggedErrors) -> None:
