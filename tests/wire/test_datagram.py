@@ -303,6 +303,7 @@ async def test_whoWaitsForRoom(ports: Ports, tmp_path: Path, connected: bool) ->
     client.enqueue(b"long" * 100_000, place, lambda error: done.append(("long", error)))
     client.enqueue(b"three", place, lambda error: done.append(("three", error)))
     client.withdraw(two)
+    client.doWrite()  # as when there is no room after all
     await turns(3)
     assert done == []
     ports.begun(server)

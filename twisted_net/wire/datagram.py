@@ -55,7 +55,7 @@ from twisted_net.wire.lookup import lookup
 from twisted_net.wire.reasons import translate
 from twisted_net.wire.waiting import outcome
 
-__all__ = ["LONGEST", "QUEUE_LIMIT", "Data", "DatagramPort", "DatagramUser", "Unsent", "bind", "connect"]
+__all__ = ["LONGEST", "QUEUE_LIMIT", "Data", "DatagramPort", "DatagramUser", "Unsent", "bind", "checkQueueLimit", "connect"]
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
@@ -80,6 +80,17 @@ _SIZE: Final = LONGEST + 1
 
 #: The most that the kernel takes (udp(7)): 65,535 bytes less the headers; IPv6 does not count its own.
 _SENDABLE: Final[dict[int, int]] = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
+
+
+def checkQueueLimit(limit: object) -> int:
+    """
+    *limit*, as a queue's limit.
+
+    :raises OptionError: it is none.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise OptionError(f"queueLimit is {limit!r}; it counts datagrams, a whole number, 1 or more")
+    return limit
 
 
 class DatagramUser(Protocol):
@@ -198,9 +209,7 @@ class DatagramPort:
 
     @queueLimit.setter
     def queueLimit(self, limit: int) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise OptionError(f"queueLimit is {limit!r}; it counts datagrams, a whole number, 1 or more")
-        self._queueLimit = limit
+        self._queueLimit = checkQueueLimit(limit)
 
     def doRead(self) -> None:
         """The reactor's call: read what has come. Harmless when nothing has."""
