@@ -30,6 +30,7 @@ WIRE = (
     "outlet",
     "clocks",
     "protocol",
+    "once",
     "factory",
     "hosting",
     "relay",

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IDelayedCall,
     IProducer,
     IProtocol,
-    IProtocolFactory,
     IPushProducer,
     IStreamClientEndpoint,
 )
@@ -48,6 +46,7 @@ from twisted_net.sansio.emitter import Emitter
 from twisted_net.sansio.lifecycle import Input, ReadyState, State, step
 from twisted_net.wire.adopt import adoptConnection
 from twisted_net.wire.dial import dial
+from twisted_net.wire.once import Once
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import SocketProtocol
@@ -279,7 +278,7 @@ class Socket(Emitter):
         local = call.options["localAddress"], call.options["localPort"]
         self._attempt = dial(
             self.reactor,
-            _Once(protocol),
+            Once(protocol),
             call.where,
             timeout=call.options["connectTimeout"],
             family=family,
@@ -330,7 +329,7 @@ class Socket(Emitter):
 
     def _adopt(self, fd: int) -> None:
         protocol = self._begin()
-        adoptConnection(self.reactor, _Once(protocol), fd)
+        adoptConnection(self.reactor, Once(protocol), fd)
 
     def _lookedUp(self, error: NetError | None, address: str, family: int, host: str) -> None:
         self.emit("lookup", error, address, family, host)
@@ -894,24 +893,3 @@ class Socket(Emitter):
             event=event,
             socket=self,
         )
-
-
-@implementer(IProtocolFactory)
-class _Once:
-    """The factory of exactly one connection."""
-
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: SocketProtocol) -> None:
-        self._protocol: SocketProtocol | None = protocol
-
-    def doStart(self) -> None:
-        """Nothing to prepare."""
-
-    def doStop(self) -> None:
-        """Nothing to release."""
-
-    def buildProtocol(self, addr: IAddress | None) -> SocketProtocol | None:
-        """The protocol, the first time; nobody wants a second connection, or one that was destroyed meanwhile."""
-        protocol, self._protocol = self._protocol, None
-        return None if protocol is None or protocol.state in (State.DROPPED, State.CLOSED) else protocol

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twisted_net.address import Target
 from twisted_net.errors import BusyError, ClosedError, TimedOutError
-from twisted_net.sansio.lifecycle import State
 from twisted_net.streams.connection import BUFFER_LIMIT, Connection, limitOf
 from twisted_net.streams.stream import Stream
 from twisted_net.wire.dial import dial
+from twisted_net.wire.once import Once
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import SocketProtocol
@@ -140,24 +139,5 @@ def begin(
     connection = Connection(reactor, bufferLimit)
     protocol = SocketProtocol(connection, reactor, highWaterMark=highWaterMark)
     connection.protocol = protocol
-    attempt = dial(reactor, _Once(protocol), where, family=family, localAddress=localAddress, options=options)
+    attempt = dial(reactor, Once(protocol), where, family=family, localAddress=localAddress, options=options)
     return Pending(reactor, connection, attempt)
-
-
-@implementer(IProtocolFactory)
-class _Once:
-    """The factory of exactly one connection."""
-
-    def __init__(self, protocol: SocketProtocol) -> None:
-        self._protocol: SocketProtocol | None = protocol
-
-    def doStart(self) -> None:
-        """Nothing to prepare."""
-
-    def doStop(self) -> None:
-        """Nothing to release."""
-
-    def buildProtocol(self, addr: IAddress | None) -> SocketProtocol | None:
-        """The protocol, the first time."""
-        protocol, self._protocol = self._protocol, None
-        return None if protocol is None or protocol.state in (State.DROPPED, State.CLOSED) else protocol

@@ -143,6 +143,7 @@ class LoopbackNetwork:
     def begin(self, what: Any, *, timeout: float = PATIENCE) -> Deferred[Any]:
         """Begin *what*, as :meth:`run` takes it, in a reactor that runs or will; fires with what it gives."""
         # The timer first: what begins now may look at what is scheduled, or be over at once.
+        result: Deferred[Any]
         timer = self.reactor.callLater(timeout, lambda: result.cancel())
         self._timers.append(timer)
         try:

@@ -53,16 +53,6 @@ class DatagramSocket(Socket):
 
     # -- addresses
 
-    def bind(self, place: Place) -> None:
-        """Take the address, as bind(2).
-
-        :raises OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, or what the host was told to fail with.
-        """
-        self._alive()
-        self.host.maybeFail("bind")
-        self.place = self.host.ports.bind(self, place)
-        self.label = self.host.labelOf(self.place)
-
     def connect(self, place: Place) -> None:
         """Send to *place*, and hear from nobody else."""
         self._alive()

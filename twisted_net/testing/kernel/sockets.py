@@ -178,6 +178,16 @@ class Socket:
 
     # -- addresses
 
+    def bind(self, place: Place) -> None:
+        """Take the address, as bind(2).
+
+        :raises OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, or what the host was told to fail with.
+        """
+        self._alive()
+        self.host.maybeFail("bind")
+        self.place = self.host.ports.bind(self, place)
+        self.label = self.host.labelOf(self.place)
+
     def getsockname(self) -> Place:
         """Where it is bound: as the socket module has it, with ``""``, port 0 or an empty path when it is not."""
         self._alive()

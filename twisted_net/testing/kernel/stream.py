@@ -312,16 +312,6 @@ class StreamSocket(Socket):
 
     # -- listening
 
-    def bind(self, place: Place) -> None:
-        """Take the address, as bind(2).
-
-        :raises OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, or what the host was told to fail with.
-        """
-        self._alive()
-        self.host.maybeFail("bind")
-        self.place = self.host.ports.bind(self, place)
-        self.label = self.host.labelOf(self.place)
-
     def listen(self, backlog: int = SOMAXCONN) -> None:
         """Let clients connect; up to *backlog* and one more of them wait to be accepted, as on Linux."""
         self._alive()
