@@ -11,7 +11,11 @@ tcp(7), udp(7) and unix(7), and can be compared with a real kernel call by call.
 :mod:`~twisted_net.testing.kernel.sockets`
     what all sockets share: a number in their host's table of descriptors, options, and readiness.
 :mod:`~twisted_net.testing.kernel.stream`
-    TCP and UNIX stream sockets: backlog, windows, FIN, RST.
+    TCP and UNIX stream sockets: backlog, FIN, RST.
+:mod:`~twisted_net.testing.kernel.lane`
+    one direction of a connection: buffers, windows.
+:mod:`~twisted_net.testing.kernel.handshake`
+    how TCP connects: SYN, its answer, and nothing of the kind.
 :mod:`~twisted_net.testing.kernel.datagram`
     UDP: queues that overflow, ICMP's "refused", broadcast and multicast groups.
 :mod:`~twisted_net.testing.kernel.ports`

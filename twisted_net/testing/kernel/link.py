@@ -27,7 +27,8 @@ from twisted_net.sansio.faults import DatagramFaults, Faults, Latency, Refusals,
 
 if TYPE_CHECKING:
     from twisted_net.testing.host import Host
-    from twisted_net.testing.kernel.stream import Lane, StreamSocket
+    from twisted_net.testing.kernel.lane import Lane
+    from twisted_net.testing.kernel.stream import StreamSocket
 
 #: Seconds without an acknowledgement after which TCP gives up (tcp(7), tcp_retries2 of 15).
 RETRANSMISSION_TIMEOUT: Final = 924.6

@@ -3,13 +3,7 @@ TCP and UNIX stream sockets: backlog, windows, FIN, RST.
 
 Theory
 ======
-A connection is two `Lane`\\ s, one for each direction. A byte that is sent stands in one of three places::
-
-    send() -> lane.unsent  ->  (on the road: lane.flight)  ->  lane.queue -> recv()
-              sender's SNDBUF                                  receiver's RCVBUF
-
-What is in flight or in the queue may be as much as the receiver's window; what does not fit waits unsent, and when that
-is full, too, ``send`` takes no more (``EAGAIN``). Reading opens the window again. The FIN stands behind the last byte.
+A connection is two :class:`~twisted_net.testing.kernel.lane.Lane`\\ s, one for each direction.
 
 *Ends.* ``close`` with bytes unread sends RST instead of FIN (RFC 1122, 4.2.2.13), as does SO_LINGER with a time of 0;
 bytes that reach a closed socket are answered by RST. RST is told by the next call (``ECONNRESET``; ``EPIPE`` when our
@@ -17,10 +11,8 @@ own side had been told of the end before: tcp(7)), but bytes that had arrived ar
 RST: its peer reads what is left and then the end, can write nothing from the moment of closing, and hears
 ``ECONNRESET`` when bytes were left unread.
 
-*Connecting.* TCP sends SYN and hears of it later; the server's program can accept when that has been acknowledged, too
-(RFC 9293, 3.5), and so never meets a client that has heard nothing. SYN and its answer are sent again after 1, 3, 7,
-15, 31 and 63 seconds when nothing comes back (a full backlog, a host that is gone), and after 127 it is ``ETIMEDOUT``
-(tcp(7), tcp_syn_retries). UNIX connects, or does not, before ``connect`` returns.
+*Connecting.* TCP sends SYN and hears of it later (:mod:`~twisted_net.testing.kernel.handshake`). UNIX connects, or does
+not, before ``connect`` returns.
 """
 
 from __future__ import annotations
@@ -31,258 +23,25 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from twisted_net.testing.kernel.handshake import Handshake
+from twisted_net.testing.kernel.lane import BUFFER, Lane, Rights
 from twisted_net.testing.kernel.ports import key, seenBy
 from twisted_net.testing.kernel.sockets import POLLERR, POLLHUP, POLLIN, POLLOUT, Place, Socket, failure
 
 if TYPE_CHECKING:
-    from twisted_net.sansio.faults import StreamFaults
     from twisted_net.testing.host import Host
     from twisted_net.testing.kernel.link import Road
 
-#: SO_RCVBUF and SO_SNDBUF of sockets for which nobody has set them (Linux' net.ipv4.tcp_rmem); here they do not grow.
-#: Half of the one is the window: bytes that a receiver takes before they are read. Half of the other is what a sender's
-#: kernel keeps beyond that. The other halves are the kernel's own (socket(7)).
-BUFFER: Final = 131_072
-
 #: The longest queue of connections that wait to be accepted: Linux' net.core.somaxconn.
 SOMAXCONN: Final = 4096
-
-#: Seconds after the first SYN at which it is sent again, and at which that is given up (tcp(7): tcp_syn_retries is 6).
-SYN_RETRIES: Final = (1.0, 3.0, 7.0, 15.0, 31.0, 63.0)
-SYN_TIMEOUT: Final = 127.0
 
 _PEEK: Final = int(socket.MSG_PEEK)
 _UNIX: Final = socket.AF_UNIX
 
 # States of a socket.
 NEW, LISTENING, CONNECTING, OPEN, BROKEN = range(5)
-
-
-class Rights(NamedTuple):
-    """Descriptors of this process that travel with bytes (unix(7): SCM_RIGHTS).
-
-    :ivar start: how many bytes of the lane come before those that they were sent with.
-    :ivar end: how many, those included.
-    """
-
-    start: int
-    end: int
-    descriptors: list[int]
-
-    def discard(self) -> None:
-        """Nobody wants them: close them."""
-        for number in self.descriptors:
-            os.close(number)
-
-
-class Lane:
-    """One direction of a connection.
-
-    :ivar transit: what faults make of the bytes on their way; None without faults.
-    :ivar due: when it is to be asked again although nothing is sent.
-    :ivar sent: how many bytes were put into it, ever.
-    :ivar taken: how many were taken out.
-    :ivar rights: descriptors that nobody has received yet.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "arrivedEnd",
-        "buffer",
-        "cutSite",
-        "delaySite",
-        "due",
-        "ended",
-        "flight",
-        "lastAt",
-        "overdue",
-        "queue",
-        "rights",
-        "road",
-        "sent",
-        "sentEnd",
-        "sentReset",
-        "sink",
-        "site",
-        "size",
-        "source",
-        "takeSite",
-        "taken",
-        "transit",
-        "unsent",
-        "unsentSize",
-        "window",
-    )
-
-    def __init__(self, source: StreamSocket, sink: StreamSocket, road: Road) -> None:
-        self.source = source
-        self.sink = sink
-        self.road = road
-        self.queue: deque[bytes] = deque()
-        self.size = 0
-        self.flight = 0
-        self.unsent: deque[bytes] = deque()
-        self.unsentSize = 0
-        self.window: int = sink.option(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        self.buffer: int = source.option(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
-        self.ended = self.sentEnd = self.sentReset = self.arrivedEnd = False
-        self.transit: StreamFaults | None = None
-        self.due: float | None = None
-        self.lastAt = 0.0
-        self.overdue = False
-        self.sent = self.taken = 0
-        self.rights: deque[Rights] = deque()
-        #: How it, and its decisions, are named.
-        self.site = f"{source.label}>{sink.label}"
-        self.cutSite = f"cut {self.site}"
-        self.delaySite = f"delay {self.site}"
-        self.takeSite = f"take {self.site}"
-
-    # -- the sender's side
-
-    def room(self) -> int:
-        """Bytes that can be taken now."""
-        free = 0 if self.road.stalled else max(0, self.window - self.size - self.flight)
-        return self.buffer - self.unsentSize + free
-
-    def isWritable(self) -> bool:
-        """Whether poll(2) would report room: a third of the buffer is free, as on Linux."""
-        return self.unsentSize * 3 <= self.buffer * 2
-
-    def put(self, data: bytes) -> int:
-        """Take what fits of *data*; the number of bytes."""
-        if not data:
-            return 0
-        road = self.road
-        if road.plain and not self.unsent and not self.flight and len(data) <= self.window - self.size:
-            self.sent += len(data)
-            if road.clear:
-                self.arrive(data)
-            else:
-                road.wander(self, data)
-            return len(data)
-        if len(data) > (room := self.room()):
-            data = data[:room]
-        if data:
-            self.sent += len(data)
-            self.unsent.append(data)
-            self.unsentSize += len(data)
-            self.pump()
-        return len(data)
-
-    def end(self) -> None:
-        """FIN, behind everything that was put."""
-        self.ended = True
-        self.pump()
-
-    def pump(self) -> None:
-        """Send what the window allows, and then the FIN."""
-        road = self.road
-        while self.unsent:
-            free = self.window - self.size - self.flight
-            if free <= 0 or road.stalled:
-                return
-            if free < self.unsentSize and free * 2 < self.window:
-                return  # RFC 9293, 3.8.6.2: no crumbs, which would become more and smaller for ever
-            data = self.unsent.popleft()
-            if len(data) > free:
-                self.unsent.appendleft(data[free:])
-                data = data[:free]
-            self.unsentSize -= len(data)
-            if road.clear and not self.flight:
-                self.arrive(data)
-            else:
-                road.carry(self, data)
-        if self.ended and not self.sentEnd and not road.stalled:
-            self.sentEnd = True
-            if road.clear and not self.flight:
-                self.arriveEnd()
-            else:
-                road.carryEnd(self)
-
-    def reset(self) -> None:
-        """RST, once: what is unsent is dropped."""
-        if self.sentReset:
-            return
-        self.purge()
-        self.ended = self.sentEnd = self.sentReset = True
-        self.source.note(self.sink, "reset")
-        if self.road.clear and not self.flight:
-            self.arriveReset()
-        else:
-            self.road.carryReset(self)
-
-    def purge(self) -> None:
-        """Drop what is unsent."""
-        self.unsent.clear()
-        self.unsentSize = 0
-
-    # -- the receiver's side
-
-    def arrive(self, data: bytes) -> None:
-        """Bytes have come; they are no longer in flight."""
-        sink = self.sink
-        if sink.closed or (sink.readShut and sink.writeShut):
-            # Nobody reads them any more: RFC 1122, 4.2.2.13.
-            sink.turnAway()
-            return
-        self.queue.append(data)
-        self.size += len(data)
-        if not sink.listed and sink.reader is not None:
-            sink.listed = True
-            sink.host.ready.append(sink)
-
-    def arriveEnd(self) -> None:
-        """The FIN has come."""
-        self.arrivedEnd = True
-        self.sink.wake()
-
-    def arriveReset(self) -> None:
-        """The RST has come."""
-        self.sink.hearReset()
-
-    def take(self, most: int) -> bytes:
-        """Take up to *most* bytes out of the queue, and open the window for as many."""
-        queue = self.queue
-        first = queue[0]
-        if self.rights:
-            # A call does not read beyond the bytes that descriptors have come with.
-            most = min(most, self.rights[0].end - self.taken)
-        if len(queue) == 1 and len(first) <= most:
-            queue.clear()
-            data = first
-        else:
-            pieces = []
-            left = most
-            while queue and left:
-                piece = queue.popleft()
-                if len(piece) > left:
-                    queue.appendleft(piece[left:])
-                    piece = piece[:left]
-                pieces.append(piece)
-                left -= len(piece)
-            data = b"".join(pieces)
-        self.size -= len(data)
-        self.taken += len(data)
-        if self.unsent:
-            self.pump()
-            self.source.wake()
-        return data
-
-    def takeRights(self) -> Rights | None:
-        """The descriptors that have come with what was taken last, if any have."""
-        return self.rights.popleft() if self.rights and self.rights[0].start < self.taken else None
-
-    def discardRights(self) -> None:
-        """Close the descriptors that nobody will receive any more."""
-        while self.rights:
-            self.rights.popleft().discard()
-
-    def peek(self, most: int) -> bytes:
-        """Up to *most* bytes that can be taken; they stay."""
-        return b"".join(self.queue)[:most]
 
 
 class StreamSocket(Socket):
@@ -306,7 +65,7 @@ class StreamSocket(Socket):
         self.backlog = 0
         #: Of a connection that it does not know of yet: who will accept it.
         self._listener: StreamSocket | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Handshake | None = None
         #: `connect` has begun, and no later call of it has told how that went.
         self._untold = False
 
@@ -417,7 +176,7 @@ class StreamSocket(Socket):
             return error.errno or errno.EINVAL
         self.state = CONNECTING
         self._untold = True
-        self._attempt = _Attempt(self)
+        self._attempt = Handshake(self)
         self._attempt.begin()
         return errno.EINPROGRESS
 
@@ -710,94 +469,3 @@ class StreamSocket(Socket):
     def note(self, other: Socket | None, what: str, data: bytes | None = None) -> None:
         """Write it into the network's trace."""
         self.host.network.trace.note(self.label, "" if other is None else other.label, what, data)
-
-
-class _Attempt:
-    """TCP's three-way handshake, from the client's side."""
-
-    __slots__ = ("_begun", "_client", "_server", "_timer")
-
-    def __init__(self, client: StreamSocket) -> None:
-        self._client: StreamSocket | None = client
-        self._server: StreamSocket | None = None
-        self._timer: Any = None
-        self._begun = client.host.network.now
-
-    def begin(self) -> None:
-        client = self._client
-        assert client is not None
-        network = client.host.network
-        network.trace.note(client.label, network.labelOf(client.host, client.remote), "connect", None)
-        self._synchronise(0)
-
-    def _synchronise(self, attempt: int) -> None:
-        """Send SYN."""
-        client = self._client
-        assert client is not None
-        network = client.host.network
-        if attempt > len(SYN_RETRIES):
-            self._end(errno.ETIMEDOUT)
-            return
-        host = network.hostAt(client.host, client.remote[0])
-        if host is None:
-            self._end(errno.EHOSTUNREACH)
-            return
-        network.road(client.host, host).control(self._arrive, host)
-        if self._client is not None:
-            at = SYN_RETRIES[attempt] if attempt < len(SYN_RETRIES) else SYN_TIMEOUT
-            self._timer = network.at(self._begun + at, self._synchronise, attempt + 1)
-
-    def _arrive(self, host: Host) -> None:
-        """SYN has come to *host*."""
-        client = self._client
-        if client is None or host.dead:
-            return
-        road, back = host.network.road(client.host, host), host.network.road(host, client.host)
-        if self._server is None:
-            listener = host.ports.listener(client.remote)
-            if listener is None or road.refuses():
-                back.control(self._refused)
-                return
-            if listener.isFull():
-                return  # dropped, as Linux does; it will be sent again
-            self._server = listener.answer(client, back, road)
-        back.control(self._established)
-
-    def _established(self) -> None:
-        """SYN-ACK has come."""
-        client = self._client
-        if client is not None:
-            assert client.outward is not None
-            self._forget()
-            client.established()
-            client.outward.road.acknowledge(client.outward)
-
-    def _refused(self) -> None:
-        """RST has come instead."""
-        if self._client is not None:
-            self._client.host.network.trace.note(
-                self._client.host.network.labelOf(self._client.host, self._client.remote),
-                self._client.label,
-                "refuse",
-                None,
-            )
-        self._end(errno.ECONNREFUSED)
-
-    def _end(self, number: int) -> None:
-        client = self._client
-        if client is not None:
-            self._forget()
-            client.fail(number)
-
-    def giveUp(self) -> None:
-        """The client closes: nobody waits for an answer any more; what the server has made of it is reset."""
-        client = self._client
-        assert client is not None
-        self._forget()
-        if self._server is not None and client.outward is not None:
-            client.outward.reset()
-
-    def _forget(self) -> None:
-        self._client = None
-        if self._timer is not None:
-            self._timer.cancel()
