@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from launched import run
+from launched import Running, run, talk
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
@@ -55,6 +55,15 @@ async def test_theProgramInPython() -> None:
     assert await talk.over == b"welcome\r\nhello\r\n"
     server.close()
     await server.whenClosed()
+
+
+def test_theProgramWithCoroutines(tmp_path: Path) -> None:
+    """On a free port."""
+    (program,) = (text for text in PROGRAMS if "react(main)" in text)
+    assert program.count(":8124") == 1
+    with Running((sys.executable, "-u", "-c", program.replace(":8124", ":0")), folder=tmp_path) as server:
+        where = server.wait("listening on (.*)")[1]
+        assert talk(where, b"hello\r\n") == b"welcome\r\nhello\r\n"
 
 
 def test_theTestInMemory(tmp_path: Path) -> None:

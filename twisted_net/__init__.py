@@ -10,6 +10,19 @@ One engine for connections, and faces on it:
         server = net.createServer(lambda socket: socket.pipe(socket))
         server.listen(8124, "127.0.0.1")
 
+:mod:`twisted_net.streams`
+    the await face: streams for coroutines, as Lune and LuaSocket document them, run by Twisted or by asyncio::
+
+        from twisted_net import streams
+
+        async def main():
+            stream = await streams.connect("127.0.0.1:8124")
+            await stream.write(b"hello\n")
+            print(await stream.readLine())
+
+:mod:`twisted_net.udp`
+    datagrams, UDP and UNIX: awaited, or as events.
+
 :mod:`twisted_net.wire`
     the engine itself, for who builds a face of his own: a protocol and a factory that any Twisted endpoint takes.
 
@@ -28,13 +41,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from twisted_net import net
+    from twisted_net import net, streams, udp
     from twisted_net.address import Address, parseTarget
     from twisted_net.errors import NetError
     from twisted_net.sansio.backoff import Backoff
     from twisted_net.wire.limits import Limits
 
-__all__ = ["Address", "Backoff", "Limits", "NetError", "net", "parseTarget"]
+__all__ = ["Address", "Backoff", "Limits", "NetError", "net", "parseTarget", "streams", "udp"]
 
 # Opened when somebody comes through: pytest imports this package wherever it is installed, and does not want a network
 # for that.
@@ -48,8 +61,8 @@ _ROOMS: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "net":
-        return import_module("twisted_net.net")
+    if name in ("net", "streams", "udp"):
+        return import_module(f"twisted_net.{name}")
     if name in _ROOMS:
         return getattr(import_module(_ROOMS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -234,18 +234,10 @@ def test_wirePair(place: str, start: Start) -> None:
     assert [line for line in lines if ": " not in line] == ["listening", "the client is connected", "stopped"]
 
 
-def asked(address: str, *words: bytes) -> bytes:
-    """What a client that sends *words* and ends is answered."""
-    with connect(address) as client:
-        client.sendall(b"".join(words))
-        client.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: client.recv(4096), b""))
-
-
 def test_luneAccept(place: str, start: Start) -> None:
     server = start("lune_accept", place)
     where = server.wait("listening on (.*)")[1]
-    assert asked(where, b"hello") == b"HTTP/1.1 200 OK\r\n\r\nHello!"
+    assert talk(where, b"hello") == b"HTTP/1.1 200 OK\r\n\r\nHello!"
     assert re.fullmatch(
         rf"Server listening on {where}\nClient connected from: (unix:|127\.0\.0\.1:\d+)\nReceived: b'hello'",
         "\n".join(printed(server)),
@@ -256,7 +248,7 @@ def test_luneServe(place: str, start: Start) -> None:
     server = start("lune_serve", place)
     where = server.wait("listening on (.*)")[1]
     for path in (b"/one", b"/two"):
-        answer = asked(where, b"GET ", path, b" HTTP/1.1\r\n\r\n")
+        answer = talk(where, b"GET " + path + b" HTTP/1.1\r\n\r\n")
         assert answer == b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nHello from Lune!"
         server.wait("Request")
     said = ["Request: GET /one HTTP/1.1", "Request: GET /two HTTP/1.1"]
@@ -266,7 +258,7 @@ def test_luneServe(place: str, start: Start) -> None:
 def test_luneEcho(place: str, start: Start) -> None:
     server = start("lune_echo", place)
     where = server.wait("running on (.*)")[1]
-    assert asked(where, b"x" * 100_000) == b"x" * 100_000
+    assert talk(where, b"x" * 100_000) == b"x" * 100_000
     assert terminated(server) == [f"Echo server running on {where}"]
 
 
@@ -307,7 +299,7 @@ def test_streamsEcho(name: str, task: str, place: str, start: Start) -> None:
     options = {"reactor": "default"} if task else {}  # the second one installs the reactor itself
     server = start(name, place, **options)
     where = server.wait("listening on (.*)")[1]
-    assert asked(where, b"x" * 100_000) == b"x" * 100_000
+    assert talk(where, b"x" * 100_000) == b"x" * 100_000
     server.wait("gone")
     failed = start(name, where, **options).end()
     assert failed.code == 1
