@@ -22,7 +22,7 @@ from turning import PATIENCE
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from twisted_net import streams
+from twisted_net import net, streams
 from twisted_net.errors import (
     AddressError,
     ClosedError,
@@ -618,6 +618,21 @@ async def test_options() -> None:
                     with pytest.raises(OptionError, match=name):
                         one.setOption(name, value)
         await master.close()
+
+
+@pytest.mark.manual("LUAS-47")
+@awaited
+async def test_optionsOfTheEventFace() -> None:
+    async with await streams.listen(f"{LOCALHOST}:0") as listener:
+        socket = net.Socket()
+        socket.setOption("tcp-nodelay", True).connect(listener.address.port, LOCALHOST)
+        async with await listener.accept():
+            await outcome(listener.reactor, socket.whenConnected())
+            assert socket.transport.getHandle().getsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY)
+            with pytest.raises(OptionError, match="nodelay"):
+                socket.setOption("nodelay", True)
+            socket.destroy()
+            await outcome(listener.reactor, socket.whenClosed())
 
 
 @pytest.mark.manual("LUAS-47")
