@@ -9,6 +9,7 @@ clients wait in the kernel's backlog.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
@@ -65,6 +66,7 @@ class Listener:
         self._queue: deque[Stream] = deque()
         self._waiter: Waiter | None = None
         self._accepting = False
+        self._serving = False
         self._patience = Patience()
         self._options: SocketOptions | None = None
         self._closed = False
@@ -94,11 +96,8 @@ class Listener:
             raise
 
     def _begun(self, port: ListeningPort) -> None:
-        if self._closed:  # an endpoint that was cancelled too late
-            port.stopListening()
-        else:
-            self._port = port
-            self.factory.adopt(port)
+        self._port = port
+        self.factory.adopt(port)
 
     def __repr__(self) -> str:
         return f"<Listener {'closed' if self._closed else self.address}>"
@@ -190,8 +189,7 @@ class Listener:
                 self.factory.acceptance.resume(ACCEPT)
                 await self._timed(self._waiter, self._patience.left(began, self.reactor.seconds()))
             stream = self._queue.popleft()
-            if not self._queue:
-                self.factory.acceptance.resume(ACCEPT)
+            self.factory.acceptance.resume(ACCEPT)
             return stream
         finally:
             self._accepting = False
@@ -239,19 +237,28 @@ class Listener:
 
         :param maximum: how many may run at a time; further clients wait. None: as many as come.
         :raises OptionError: for a maximum below 1.
+        :raises BusyError: it is being served already.
         """
         if maximum is not None and maximum < 1:
             raise OptionError(f"maximum is {maximum!r}; it counts handlers, 1 or more, or is None for no limit")
+        if self._serving:
+            raise BusyError("serve: this listener is being served already; close it first, or make another one")
+        self._serving = True
+        try:
+            await self._serve(handler, math.inf if maximum is None else maximum)
+        finally:
+            self._serving = False
+
+    async def _serve(self, handler: Handler, maximum: float) -> None:
         driver = await self._driver()
-        while True:
-            while maximum is not None and len(self._running) >= maximum:
+        while not self._closed:
+            if len(self._running) >= maximum:
                 self._room = Waiter(self.reactor, self._forgetRoom)
                 await self._room
+                continue
             try:
                 stream = await self.accept()
-            except ClosedError:
-                return
-            except TimedOutError:
+            except (ClosedError, TimedOutError):
                 continue
             handling = _Handling(self, stream)
             self._running[handling] = None
@@ -265,15 +272,18 @@ class Listener:
         assert waiter.driver is not None
         return waiter.driver
 
+    def _makeRoom(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.fire()
+
     def _forgetRoom(self, waiter: Waiter) -> None:
         self._room = None
 
     def ended(self, handling: _Handling) -> None:
         """A handler has ended."""
         del self._running[handling]
-        room, self._room = self._room, None
-        if room is not None:
-            room.fire()
+        self._makeRoom()
         endings, self._endings = self._endings, []
         for waiter in endings:
             waiter.fire()
@@ -281,13 +291,12 @@ class Listener:
     def failed(self, stream: Stream, error: Exception) -> None:
         """A handler has raised: its connection ends with that error, for the factory's journal too."""
         peer = str(stream.address)
-        if str(error) == str(stream.protocol.error):
+        ended = stream.protocol.error
+        if type(error) is type(ended) and str(error) == str(ended):
             # The connection's own error, which a stream raises again as a copy, and the handler did not catch.
             self._log.warn("the handler of {peer} ended with its connection: {error}", peer=peer, error=error)
             return
-        self._log.failure(
-            "the handler of {peer} raised; its stream was aborted", failure=Failure(error), peer=peer
-        )
+        self._log.failure("the handler of {peer} raised; its stream was aborted", failure=Failure(error), peer=peer)
         if stream.getPeerName() is not None:
             stream.protocol.abort(error)
 
@@ -333,6 +342,7 @@ class Listener:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.fire()
+        self._makeRoom()
         for watcher in tuple(self._watchers):
             watcher()
 
@@ -369,7 +379,7 @@ class _Handling:
     def __init__(self, listener: Listener, stream: Stream) -> None:
         self._listener = listener
         self._stream = stream
-        self._stop: Callable[[], object] | None = None
+        self._stop: Callable[[], object]
         self._cancelled = False
 
     def begin(self, handler: Handler, driver: Literal["twisted", "asyncio"]) -> None:
@@ -389,8 +399,7 @@ class _Handling:
     def cancel(self) -> None:
         """Cancel it."""
         self._cancelled = True
-        if self._stop is not None:
-            self._stop()
+        self._stop()
 
     async def _run(self, handler: Handler) -> None:
         _handling.set(self)
