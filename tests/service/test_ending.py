@@ -90,6 +90,14 @@ def test_othersStay(reactor: Reactor) -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
+def test_leftToSignals(reactor: Reactor) -> None:
+    signal.signal(signal.SIGTERM, reactor.sigTerm)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending(reactor).leaveToSignals()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
 def test_aReactorThatHasStoppedAlready() -> None:
     one = ending(Reactor(running=False))
     one.stop("SIGTERM")

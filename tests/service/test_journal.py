@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.application.service import Application
 from twisted.application.twist._options import TwistOptions
-from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.scripts._twistd_unix import ServerOptions
 
@@ -23,7 +23,7 @@ from twisted_net import service
 from twisted_net.address import Address
 from twisted_net.errors import ResetError
 from twisted_net.service import echo
-from twisted_net.service.journal import Journal, jsonLine, useJson
+from twisted_net.service.journal import Journal, jsonLine, useJson, useStderr
 from twisted_net.wire.factory import Ended
 
 PEER = Address("127.0.0.1", 4711, "IPv4")
@@ -206,7 +206,57 @@ def test_twist() -> None:
     assert json.loads(file.getvalue())["message"] == "hello"
 
 
+# Nothing of it on stdout
+
+
+QUIET = {"log_level": LogLevel.info, "log_time": 0.0, "log_namespace": "a", "log_format": "a story"}
+LOUD = {**QUIET, "log_level": LogLevel.warn, "log_format": "a warning"}
+
+
+@pytest.mark.parametrize(("level", "told"), [(LogLevel.info, ["a story", "a warning"]), (LogLevel.warn, ["a warning"])])
+def test_stderr(level: Any, told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    application = Application("net")
+    useStderr(under(ServerOptions()), level)(application)
+    found: Any = application.getComponent(ILogObserver)
+    found(QUIET)
+    found(LOUD)
+    said = capsys.readouterr()
+    assert [line.partition("#")[2].partition("] ")[2] for line in said.err.splitlines()] == told
+    assert said.out == ""
+
+
+def test_stderrThatIsClosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    application = Application("net")
+    useStderr(under(ServerOptions()), LogLevel.warn)(application)
+    found: Any = application.getComponent(ILogObserver)
+    found(LOUD)
+    found._observer._outFile.close()
+
+
+@pytest.mark.parametrize("where", ["logger", "logfile", "syslog"])
+def test_theOperatorSaysWhere(where: str) -> None:
+    root = ServerOptions()
+    root[where] = "there"
+    application = Application("net")
+    useStderr(under(root), LogLevel.warn)(application)
+    assert application.getComponent(ILogObserver, None) is None
+
+
+def test_stderrUnderTwist() -> None:
+    root = TwistOptions()
+    root["logFile"] = sys.stdout
+    useStderr(under(root), LogLevel.warn)(object())
+    assert (root["logFile"], root["logLevel"]) == (sys.stderr, LogLevel.warn)
+    assert root["fileLogObserverFactory"] is textFileLogObserver
+    other = TwistOptions()
+    other["logFile"] = file = io.StringIO()
+    useStderr(under(other), LogLevel.warn)(object())
+    assert (other["logFile"], other["logLevel"]) == (file, LogLevel.info)
+
+
 def test_nobodyRunsUs() -> None:
+    useStderr(echo.Options(), LogLevel.warn)(object())
     useJson(echo.Options(), Reactor())(object())
     useJson(under(ServerOptions()), Reactor())(object())
     assert sys.stdout is not None

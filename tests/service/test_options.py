@@ -17,12 +17,13 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted_net import service
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, OptionError
-from twisted_net.service import discard, echo, serve
-from twisted_net.service.options import SETTINGS, CommandOptions, ServiceOptions, program, rootOf
+from twisted_net.service import connect, discard, echo, serve
+from twisted_net.service.options import SETTINGS, CommandOptions, ServiceOptions, Setting, program, rootOf
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 
-EVERY = [one for group in serve.Options.settings.values() for one in group]
+EVERY = serve.Options.everySetting()
+COMMANDS: list[type[CommandOptions]] = [connect.Options, discard.Options, echo.Options, serve.Options]
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,7 @@ def under(root: UsageOptions, command: str = "echo") -> CommandOptions:
     """Options of a command, as the plugin system nests them."""
     net = service.Options()
     net.parent = root
-    options: CommandOptions = {"echo": echo.Options, "serve": serve.Options}[command]()
+    options: CommandOptions = {"connect": connect.Options, "echo": echo.Options}[command]()
     options.parent = net
     return options
 
@@ -245,9 +246,9 @@ def test_errorsOfTwistedsParserAreSentencesToo() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "net: name a command (discard, echo, serve)"),
+        ([], "net: name a command (connect, discard, echo, serve)"),
         (["ecko"], "net: there is no command 'ecko'; did you mean echo?"),
-        (["zzz"], "net: there is no command 'zzz'; there are discard, echo, serve"),
+        (["zzz"], "net: there is no command 'zzz'; there are connect, discard, echo, serve"),
         (["--listen", ":80", "echo"], "net: --listen stands before the command"),
         (["-n"], "net: -n stands before the command"),
     ],
@@ -274,7 +275,7 @@ def test_completionIsLeftToTwisted() -> None:
         assert caught.value.code == 0
 
 
-@pytest.mark.parametrize("options", [service.Options, echo.Options, discard.Options, serve.Options])
+@pytest.mark.parametrize("options", [service.Options, *COMMANDS])
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_asking(options: type[UsageOptions], word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -301,7 +302,7 @@ def test_versionWithoutAnInstallation(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out.startswith("twisted_net 1.2, ")
 
 
-@pytest.mark.parametrize("kind", [echo.Options, discard.Options, serve.Options])
+@pytest.mark.parametrize("kind", COMMANDS)
 @pytest.mark.parametrize("width", [40, 80, 132])
 def test_helpText(kind: type[CommandOptions], width: int) -> None:
     text = kind().helpText(width)
@@ -331,11 +332,17 @@ def test_twistdsOwnErrorsShowTheSame() -> None:
 def test_examplesParse() -> None:
     import shlex
 
-    for kind in (echo.Options, discard.Options, serve.Options):
+    for kind in COMMANDS:
         for words, _ in kind.examples:
             command, *rest = shlex.split(words)
             assert command == kind.command
             kind().parseOptions(rest)
+
+
+def test_examplesSayHowTheProgramIsCalled() -> None:
+    assert "\n  twistd -n --pidfile= net echo\n" in echo.Options().helpText(80)
+    assert "\n  twistd net connect 127.0.0.1:8124\n" in connect.Options().helpText(80)
+    assert "\n  twist net connect 127.0.0.1:8124\n" in under(TwistOptions(), "connect").helpText(80)
 
 
 def test_everySettingIsReadByItsParser() -> None:
@@ -347,16 +354,22 @@ def test_everySettingIsReadByItsParser() -> None:
                 one.read("%")
 
 
-def test_theManualHasEveryOption() -> None:
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        (0, [*(one for group in SETTINGS.values() for one in group), *serve.HANDLER_SETTINGS]),
+        (1, connect.Options.everySetting()),
+    ],
+    ids=["services", "connect"],
+)
+def test_theManualHasEveryOption(part: int, settings: list[Setting]) -> None:
     page = Path(__file__).parent.parent.parent / "docs" / "manual" / "service.rst"
-    text = page.read_text()
+    text = page.read_text().split(".. program:: net connect\n")[part]
     rows = {}
     for match in re.finditer(r"(?ms)^\.\. option:: --([a-z-]+)(?: ([A-Z]+))?\n\n(.*?)(?=^\.\. |^[^ \n]|\Z)", text):
         rows[match[1]] = (match[2] or "", " ".join(match[3].split()))
-    assert list(rows) == [one.name for group in SETTINGS.values() for one in group] + [
-        one.name for one in serve.HANDLER_SETTINGS
-    ]
-    for one in EVERY:
+    assert list(rows) == [one.name for one in settings]
+    for one in settings:
         placeholder, body = rows[one.name]
         assert placeholder == one.placeholder
         assert body.startswith(f"``{one.variable}``. ")

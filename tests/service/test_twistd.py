@@ -45,6 +45,20 @@ HELLO = '''
     def make():
         return Shouting()
 
+    class Slow:
+        async def serve(stream):
+            import asyncio
+            from twisted.internet import reactor
+            from twisted.internet.task import deferLater
+            async for chunk in stream:
+                if chunk == b"boom":
+                    raise KeyError
+                if "Asyncio" in type(reactor).__name__:
+                    await asyncio.sleep(0.001)
+                else:
+                    await deferLater(reactor, 0.001)
+                await stream.write(chunk.upper())
+
     def leave(client):
         from twisted.internet import reactor
         reactor.stop()
@@ -141,6 +155,38 @@ def test_serve(folder: Path, words: list[str], answer: bytes) -> None:
         ended = stopped(program)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.count("the factory starts") == ("hello:Shouting" in words or "--factory" in words)
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "asyncio", "select"])
+def test_coroutines(folder: Path, reactor: str) -> None:
+    """On asyncio's reactor with asyncio's own way to wait, elsewhere with Twisted's."""
+    words = ("net", "serve", *LOCAL, "--timeout-graceful-shutdown", "50ms", "hello:Slow.serve")
+    with Running(TWISTD, "--reactor", reactor, *FOREGROUND, *words, folder=folder) as program:
+        address = program.address()
+        assert talk(address, b"hello") == b"HELLO"
+        program.wait(r"closed \(ended\): 5 bytes in, 5 bytes out")
+        with pytest.raises(ConnectionResetError):
+            talk(address, b"boom")
+        program.wait(r"the handler of \S+ raised; its stream was aborted")
+        program.wait("KeyError")
+        program.wait(r"closed \(KeyError\): 4 bytes in, 0 bytes out")
+        with connect(address) as client:
+            client.sendall(b"stay")
+            assert client.recv(4) == b"STAY"
+            ended = stopped(program)
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+    assert (ended.code, ended.err) == (0, "")
+    assert "closed (ECONNABORTED): 4 bytes in, 4 bytes out" in ended.out
+    assert "serve has stopped" in ended.out
+
+
+def test_theManualsCoroutine(tmp_path: Path) -> None:
+    examples = Path(__file__).parent.parent.parent / "docs" / "examples"
+    words = ("net", "serve", *LOCAL, "--app-dir", str(examples), "serve_shout:shout")
+    with Running(TWISTD, *FOREGROUND, *words, folder=tmp_path) as program:
+        assert talk(program.address(), b"hello") == b"welcome\r\nHELLO"
+        assert stopped(program).code == 0
 
 
 def test_appDir(folder: Path) -> None:

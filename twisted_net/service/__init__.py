@@ -1,5 +1,6 @@
 """
-The launcher: ``twistd -n --pidfile= net echo|discard|serve [options]``, and the same under ``twist``.
+The launcher: ``twistd -n --pidfile= net echo|discard|serve [options]``, ``twistd net connect ADDRESS``, and the same
+under ``twist``.
 
 The plugin (``twisted/plugins/twisted_net_commands.py``) names :class:`Options` and :func:`makeService`. One file for
 each command; :mod:`~twisted_net.service.options` has what they share, :mod:`~twisted_net.service.launch` what happens
@@ -16,14 +17,15 @@ from typing import Final, NoReturn
 from twisted.application.service import IService
 from twisted.python import usage
 
-from twisted_net.service import discard, echo, serve
+from twisted_net.service import connect, discard, echo, serve
 from twisted_net.service.options import fail, program, showVersion
 
 __all__ = ["Options", "makeService"]
 
-COMMANDS: Final = {"discard": discard, "echo": echo, "serve": serve}
+COMMANDS: Final = {"connect": connect, "discard": discard, "echo": echo, "serve": serve}
 
 _SUMMARIES: Final = {
+    "connect": "Join stdin and stdout to a connection, as nc does.",
     "discard": "Read everything and answer nothing (RFC 863).",
     "echo": "Send everything back (RFC 862).",
     "serve": "Serve connections with a handler of yours: MODULE:HANDLER.",
@@ -72,7 +74,8 @@ class Options(usage.Options):
 
     def __str__(self) -> str:
         name = program(self)
-        lines = [f"Usage: {name} [options of {name}] net COMMAND [options]", "", "Run a TCP or UNIX service.", ""]
+        lines = [f"Usage: {name} [options of {name}] net COMMAND [options]", ""]
+        lines += ["Run a TCP or UNIX service, or connect to one.", ""]
         lines += ["Commands:", *(f"  {name:<8}  {text}" for name, text in _SUMMARIES.items()), ""]
         lines += ["Options come after the command; 'net COMMAND --help' explains them. net itself has only:"]
         lines += ["  --help     Show this text and exit.", "  --version  Show the version and exit."]
@@ -84,6 +87,6 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Return the service of the command that was named; it is bound to its places already."""
+    """Return the service of the command that was named; one that listens is bound to its places already."""
     assert options.subCommand is not None, "parseOptions refuses to go without"
     return COMMANDS[options.subCommand].makeService(options.subOptions)  # type: ignore[no-any-return]

@@ -63,6 +63,17 @@ class Ending:
         if isinstance(self._reactor._exitSignal, int):
             self._reactor._exitSignal = None
 
+    def leaveToSignals(self) -> None:
+        """
+        From now on SIGTERM and SIGINT end the process at once, as they do a program that knows of none: for one that
+        has nothing to finish. Those that were ignored when it was started stay ignored.
+
+        To be called when the reactor runs: it sets handlers of its own as it starts.
+        """
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.stop, signal.Signals(number).name)
 

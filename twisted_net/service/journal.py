@@ -10,6 +10,7 @@ object per line with the facts in it, so that nobody has to take a message apart
 ========== ===========================================================================================================
 listening  ``address`` (with the real port), ``reactor``
 retry      ``address``, ``error``, ``attempt``, ``delay`` (seconds until the next)
+connected  ``peer``, ``local``
 closed     ``peer``, ``bytesIn``, ``bytesOut``, ``seconds``, ``reason`` (``"ended"`` or an error's code), ``error``
            (its text, or null)
 stopping   ``reason``, ``connections``, ``grace`` (seconds)
@@ -27,13 +28,23 @@ operator's own comes before ours, and gets the events as they are.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, Logger, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevelFilterPredicate,
+    formatEvent,
+    textFileLogObserver,
+)
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -43,7 +54,7 @@ from twisted_net.errors import NetError
 from twisted_net.service.options import program, rootOf
 from twisted_net.wire.factory import Ended
 
-__all__ = ["Journal", "jsonLine", "useJson"]
+__all__ = ["Journal", "jsonLine", "useJson", "useStderr"]
 
 #: Where twistd logs when it is a daemon and nobody says where.
 DEFAULT_FILE: Final = "twistd.log"
@@ -63,6 +74,11 @@ class Journal:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def connected(self, peer: object, local: object) -> None:
+        """A connection stands that was asked for."""
+        facts = {"event": "connected", "peer": str(peer), "local": str(local)}
+        _log.info("{name}: connected to {net[peer]} from {net[local]}", name=self._name, net=facts)
 
     def listening(self, address: object, reactor: object) -> None:
         """It listens."""
@@ -136,6 +152,10 @@ class Journal:
         """The operator's own factory raised as it was started."""
         _log.failure("the handler fails to start", failure=failure)
 
+    def crashed(self, failure: Failure) -> None:
+        """Something of ours has raised what it should not."""
+        _log.failure("{name} failed", failure=failure, name=self._name)
+
     def failed(self, sentence: str) -> None:
         """The program will end with an exit status other than 0."""
         _log.critical("{net[error]}", net={"event": "failed", "error": sentence})
@@ -163,6 +183,32 @@ def _observer(file: IO[Any]) -> FileLogObserver:
     return FileLogObserver(file, jsonLine)
 
 
+def useStderr(options: usage.Options, level: Any) -> Callable[[object], None]:
+    """
+    Have the log written to stderr, and not to stdout, by the program whose options these are a part of; unless the
+    operator has said where to write it.
+
+    :param level: one of ``twisted.logger.LogLevel``; what is less than it is left out.
+    :returns: to be called with the application (what the service's parent is), once there is one.
+    """
+    root = rootOf(options)
+    if root is None:
+        return lambda application: None
+    if program(options) == "twist":
+        if root["logFile"] is sys.stdout:
+            root.update(logFile=_stderr(), logLevel=level, fileLogObserverFactory=textFileLogObserver)
+        return lambda application: None
+    if root.get("logger") or root.get("logfile") or root.get("syslog"):
+        return lambda application: None
+    observer = FilteringLogObserver(textFileLogObserver(_stderr()), [LogLevelFilterPredicate(level)])
+    return lambda application: _observeWith(application, observer)
+
+
+def _stderr() -> IO[Any]:
+    """Where stderr leads; nowhere when it is closed."""
+    return sys.stderr or open(os.devnull, "w")  # as long as the log
+
+
 def useJson(options: usage.Options, reactor: Any) -> Callable[[object], None]:
     """
     Have the log written as JSON by the program whose options these are a part of.
@@ -180,7 +226,13 @@ def useJson(options: usage.Options, reactor: Any) -> Callable[[object], None]:
 
 def _setObserver(application: object, root: Mapping[str, Any], reactor: Any) -> None:
     if isinstance(application, Componentized) and not root.get("logger"):
-        application.setComponent(ILogObserver, _observer(_openLog(root, reactor)))
+        _observeWith(application, _observer(_openLog(root, reactor)))
+
+
+def _observeWith(application: object, observer: object) -> None:
+    """Have ``twistd`` take *observer* for its log."""
+    if isinstance(application, Componentized):
+        application.setComponent(ILogObserver, observer)
 
 
 def _openLog(root: Mapping[str, Any], reactor: Any) -> IO[Any]:

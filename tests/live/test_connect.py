@@ -1,0 +1,76 @@
+"""``twistd net connect`` and programs that nobody here wrote at the other end: netcat and socat; and netcat against a
+coroutine of ours."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from launched import PATIENCE, TWIST, TWISTD
+from strangers import Stranger, ask, digest, needs, patterned, service
+
+pytestmark = [pytest.mark.live, needs("nc", "socat")]
+
+SHOUT = """
+    async def shout(stream):
+        async for chunk in stream:
+            await stream.write(chunk.upper())
+"""
+
+
+def connect(request: pytest.FixtureRequest, address: str) -> list[str]:
+    """The command line of ours, on the reactor that this run of the tests is for."""
+    return [*TWISTD, "--reactor", request.config.getoption("reactor"), "net", "connect", address]
+
+
+def test_netcatListens(request: pytest.FixtureRequest) -> None:
+    """``printf hello | twistd net connect`` against ``nc -N -l``, which answers when it likes."""
+    with Stranger("nc", "-v", "-N", "-l", "127.0.0.1", "0") as server:
+        port = int(server.says(r"Listening on \S+ (\d+)", server.stderr)[1])
+        ours = subprocess.Popen(
+            connect(request, f"127.0.0.1:{port}"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with ours:
+            assert ours.stdin is not None
+            ours.stdin.write(b"hello\n")
+            ours.stdin.close()
+            ours.stdin = None
+            assert server.stdout.readline() == b"hello\n"
+            assert server.end(b"good day\n")[:2] == (0, b"")
+            assert ours.communicate(timeout=PATIENCE) == (b"good day\n", b"")
+            assert ours.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_socatEchoes(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """20 MB through a ``cat`` behind socat, and back; the file of the socket goes with socat."""
+    place = {"tcp": "TCP4-LISTEN:0,bind=127.0.0.1", "unix": f"UNIX-LISTEN:{tmp_path}/cat.sock"}[kind]
+    with Stranger("socat", "-t", "30", "-d", "-d", place, "EXEC:cat") as server:
+        told = server.says(r"listening on AF=\d+ (.*)$", server.stderr)[1]
+        address = told if kind == "tcp" else f"{tmp_path}/cat.sock"
+        assert digest(ask(*connect(request, address), given=patterned())) == digest(patterned())
+        assert server.end()[0] == 0
+
+
+def test_betweenSocats(tmp_path: Path) -> None:
+    """socat starts ours with a socket as stdin and stdout."""
+    with Stranger("socat", "-t", "30", "-d", "-d", "TCP4-LISTEN:0,bind=127.0.0.1", "EXEC:cat") as server:
+        address = server.says(r"listening on AF=\d+ (.*)$", server.stderr)[1]
+        program = tmp_path / "ours"
+        program.write_text("#!/bin/sh\nexec " + " ".join([*TWIST, "net", "connect", address]) + "\n")
+        program.chmod(0o700)
+        assert digest(ask("socat", "-t", "30", "-", f"EXEC:{program}", given=patterned())) == digest(patterned())
+    program.unlink()
+
+
+def test_netcatAsksACoroutine(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The end of netcat's sending does not cost it the answer."""
+    (tmp_path / "shouting.py").write_text(dedent(SHOUT))
+    with service(request, tmp_path, "serve", "--listen", "127.0.0.1:0", "shouting:shout") as program:
+        host, _, port = program.address().rpartition(":")
+        assert ask("nc", "-N", host, port, given=b"hello") == b"HELLO"
+        program.wait(r"closed \(ended\): 5 bytes in, 5 bytes out")
+        data = patterned()
+        assert digest(ask("nc", "-N", host, port, given=data)) == digest(data.upper())
