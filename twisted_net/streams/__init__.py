@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted_net.address import Target, UdpTarget, parseTarget
 from twisted_net.errors import AddressError
 from twisted_net.streams.choosing import select
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, limitOf
 from twisted_net.streams.dialling import Pending, StillConnectingError, begin
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
@@ -87,6 +87,7 @@ async def connect(
     :raises TimedOutError: see *timeout*.
     :raises NetError: why there is no connection.
     """
+    limit = limitOf("timeout", timeout)
     options = None
     if noDelay is not None:
         options = SocketOptions()
@@ -101,7 +102,7 @@ async def connect(
         options=options,
     )
     try:
-        return await pending.wait(timeout)
+        return await pending.wait(limit)
     except StillConnectingError:
         raise
     except BaseException:  # whoever is cancelled gets no error that he could close it by

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from functools import partial
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -40,6 +40,8 @@ from twisted_net.wire.waiting import Waiter
 BUFFER_LIMIT: Final = 64 * 1024
 
 _GONE: Final = (State.DROPPED, State.CLOSED)
+
+E = TypeVar("E", bound=BaseException)
 
 #: The owner of the pause of a reader who does not read.
 READER: Final = "reader"
@@ -533,7 +535,7 @@ class Connection:
         return WriteError(f"{what}: this side has ended; write before end()", syscall="write", fault="user")
 
 
-def again(error: Exception) -> Exception:
+def again(error: E) -> E:
     """*error*, to be raised once more: another one, for each has a traceback, ``partial`` and ``sent`` of its own."""
     return copy(error).with_traceback(None) if isinstance(error, NetError) else error
 

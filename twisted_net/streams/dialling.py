@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Target
 from twisted_net.errors import BusyError, ClosedError, TimedOutError
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, limitOf
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, again, limitOf
 from twisted_net.streams.stream import Stream
 from twisted_net.wire.dial import dial
 from twisted_net.wire.once import Once
@@ -51,7 +51,10 @@ class Pending:
         attempt.addCallbacks(self._connected, self._failed)
 
     def _connected(self, protocol: object) -> None:
-        self._stream = Stream(self._connection)
+        if self._error is None:
+            self._stream = Stream(self._connection)
+        else:  # an endpoint that was cancelled too late
+            self._connection.close(abort=True)
         self._settled()
 
     def _failed(self, failure: Failure) -> None:
@@ -112,7 +115,7 @@ class Pending:
             raise BusyError("result: the attempt goes on; await wait(), or see select")
         if self._stream is None:
             assert self._error is not None, "it has come to an end"
-            raise self._error.with_traceback(None)
+            raise again(self._error)
         return self._stream
 
     def close(self) -> None:

@@ -54,8 +54,12 @@ class Master:
             raise BusyError(f"bind: it is bound to {self._bound} already; make another one")
         target = TcpTarget("" if address == "*" else address, checkPort(port))
         await outcome(self.reactor, bind(self.reactor, target).addCallback(self._take))
+        self._checkOpen("bind")
 
     def _take(self, skt: Any) -> None:
+        if self._closed:
+            skt.close()
+            return
         self._socket = skt
         host, number = skt.getsockname()[:2]
         self._bound = Address(host, number, "IPv6" if ":" in host else "IPv4")
@@ -190,14 +194,14 @@ class Master:
     @property
     def readable(self) -> bool:
         """Whether it can be read from, or accepted from, without waiting."""
-        return self._became is not None and self._became.readable
+        return self._closed or (self._became is not None and self._became.readable)
 
     @property
     def writable(self) -> bool:
         """Whether it can be written to, or its attempt to connect has ended."""
         if self._pending is not None:
             return self._pending.writable
-        return self.stream is not None and self.stream.writable
+        return self._closed or (self.stream is not None and self.stream.writable)
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call *watcher* whenever something has changed."""
@@ -232,3 +236,5 @@ class Master:
         if self.listener is not None or self.stream is not None:
             became = "server" if self.stream is None else "client"
             raise NetError(f"{what}: this object is a {became} already; make another one", code="EISCONN", fault="user")
+        if self._pending is not None:
+            raise BusyError(f"{what}: this object is connecting; await connect() again, or make another one")
