@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from launched import Running, connect, run, talk
+from launched import PATIENCE, Running, connect, run, talk
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples"
@@ -260,6 +262,63 @@ def test_luneEcho(place: str, start: Start) -> None:
     where = server.wait("running on (.*)")[1]
     assert talk(where, b"x" * 100_000) == b"x" * 100_000
     assert terminated(server) == [f"Echo server running on {where}"]
+
+
+def test_luneUdp(start: Start) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(PATIENCE)
+        there = f"127.0.0.1:{peer.getsockname()[1]}"
+        client = start("lune_udp", "127.0.0.1:0", there)
+        for data in (b"Hello, World!", b"Hello"):
+            heard, address = peer.recvfrom(100)
+            assert heard == data
+            peer.sendto(b"answer", address)
+        bound = f"127.0.0.1:{address[1]}"
+        assert printed(client) == [f"Bound to: {bound}", "Received: b'answer'", f"From: {there}", "Then: b'answer'"]
+
+
+def test_luneGameServer(start: Start) -> None:
+    server = start("lune_game_server", "127.0.0.1:0")
+    port = int(server.wait(r"listening on UDP 127\.0\.0\.1:(\d+)")[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as player:
+        player.settimeout(PATIENCE)
+        player.connect(("127.0.0.1", port))
+        for data in (b"jump", b"x" * 600):
+            player.send(data)
+            assert player.recv(100) == b"ACK"
+    assert terminated(server)[1:] == ["Packet: b'jump'", f"Packet: {b'x' * 512!r}"]
+
+
+def test_udpDns(start: Start) -> None:
+    server = start("udp_dns", "127.0.0.1:0", "host.test=192.0.2.1", "host.test=2001:db8::1")
+    port = int(server.wait(r"answering on 127\.0\.0\.1:(\d+)")[1])
+    name = b"\x04HOST\x04test\x00"
+
+    def query(kind: int, name: bytes = name, flags: int = 0x0100) -> bytes:
+        return struct.pack("!6H", 4711, flags, 1, 0, 0, 0) + name + struct.pack("!2H", kind, 1)
+
+    queries = {
+        query(1): (0, [bytes([192, 0, 2, 1])]),
+        query(28): (0, [ipaddress.ip_address("2001:db8::1").packed]),
+        query(15): (0, []),
+        query(1, b"\x06nobody\x00"): (3, []),
+        query(1, flags=0x0800): (4, []),
+        query(1)[:20]: (1, []),
+        query(1)[:4] + bytes(2) + query(1)[6:]: (1, []),
+    }
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(PATIENCE)
+        client.connect(("127.0.0.1", port))
+        client.send(b"nonsense")  # and no answer, nor to an answer
+        client.send(query(1, flags=0x8000))
+        for asked, (code, addresses) in queries.items():
+            client.send(asked)
+            answer = client.recv(1000)
+            number, flags, _, count, *_ = struct.unpack_from("!6H", answer)
+            assert (number, flags & 0x8000, flags & 15, count) == (4711, 0x8000, code, len(addresses))
+            assert all(answer.endswith(address) for address in addresses)
+    assert terminated(server) == [f"answering on 127.0.0.1:{port}"]
 
 
 def test_luaSocket(start: Start) -> None:

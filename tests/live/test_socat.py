@@ -1,4 +1,4 @@
-"""socat (Debian package socat): every kind of stream socket that Linux has, abstract names included, as either side."""
+"""socat (Debian package socat): every kind of socket that Linux has, abstract names included, as either side."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest_twisted
 from launched import talk
 from scenes import Journal, patient
 from strangers import Stranger, apart, ask, digest, ifIPv6, needs, patterned, service
+from turning import PATIENCE, until
 
-from twisted_net import net
+from twisted_net import net, udp
 
 pytestmark = [pytest.mark.live, needs("socat")]
 
@@ -76,3 +77,48 @@ async def test_asServer(tmp_path: Path, kind: str) -> None:
         assert digest(journal.data) == digest(patterned())
         assert journal.events == ["connect", "ready", "data", "end", "close"]
         assert (await apart(server.end))[0] == 0
+
+
+# Datagrams
+
+
+@pytest.mark.parametrize(
+    ("place", "theirs"),
+    [
+        ("127.0.0.1:0", "UDP4:{}"),
+        *ifIPv6(("[::1]:0", "UDP6:{}")),
+        ("unix:{folder}/ours", "UNIX-SENDTO:{folder}/ours,bind={folder}/theirs"),
+        (f"unix:@{NAME}-dgram", f"ABSTRACT-SENDTO:{NAME}-dgram,bind={NAME}-theirs"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_datagrams(tmp_path: Path, place: str, theirs: str) -> None:
+    """socat makes one datagram of each piece that it reads, and we send each back."""
+    async with await udp.bind(place.format(folder=tmp_path)) as server:
+        where = theirs.format(server.address, folder=tmp_path)
+        with Stranger("socat", "-b", "65000", "-t", "30", "-", where) as client:
+            for size in (1, 1000, 60_000):
+                client.stdin.write(patterned(size))
+                packet = await server.recvFrom()
+                assert digest(packet.data) == digest(patterned(size))
+                await server.sendTo(packet.data, packet.address)
+                back = await apart(os.read, client.stdout.fileno(), 65_536)
+                while len(back) < size:
+                    back += await apart(os.read, client.stdout.fileno(), 65_536)
+                assert digest(back) == digest(patterned(size))
+    assert sorted(path.name for path in tmp_path.iterdir()) in ([], ["theirs"])
+    (tmp_path / "theirs").unlink(missing_ok=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_theirDatagrams(tmp_path: Path) -> None:
+    """A ``cat`` behind socat answers each datagram: to the name that a connected socket of ours has by itself."""
+    theirs = tmp_path / "theirs"
+    with Stranger(*SOCAT, f"UNIX-RECVFROM:{theirs},fork", "EXEC:cat"):
+        await until(theirs.exists)
+        async with await udp.connect(f"unix:{theirs}") as client:
+            client.setTimeout(PATIENCE)
+            for data in (b"hello", patterned(5000), b"x"):
+                await client.send(data)
+                assert await client.recv() == data
+    theirs.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ NUMBERS = [
     *(f"LUV-{number}" for number in (*range(1, 35), 36)),
     *(f"MON-{number}" for number in (*range(1, 7), *range(13, 21))),
     *(f"EVO-{number}" for number in range(1, 13)),
-    *(f"LUNE-{number}" for number in (*range(12, 17), 19)),
+    *(f"LUNE-{number}" for number in (*range(1, 6), *range(12, 17), 19)),
     *(f"LUAS-{number}" for number in (1, 2, 3, 6, 7, 12, 13, 15, 16, 21, 22, 27, *range(33, 37), 43, 45, 47)),
     *(f"LUAS-{number}" for number in (51, 52, 57, 59)),
 ]

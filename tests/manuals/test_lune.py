@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from drivers import awaited
+from drivers import awaited, theReactor
 from logs import LoggedErrors, text
+from strangers import ifIPv6
 from turning import PATIENCE
 from twisted.internet.defer import Deferred
 
-from twisted_net import streams
-from twisted_net.errors import BusyError, NetError
+from twisted_net import streams, udp
+from twisted_net.errors import BusyError, ClosedError, NetError, RefusedError, TimedOutError
 from twisted_net.streams import Listener, Stream
 from twisted_net.wire.waiting import outcome
 
@@ -189,3 +190,144 @@ async def test_theListenersAddress(place: str) -> None:
     assert address.port != 0
     await server.close()
     assert server.address == address
+
+
+# UDP, and UNIX datagrams where it applies; by each driver
+
+
+@pytest.fixture(params=["udp4", *ifIPv6("udp6"), "unix"])
+def spot(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where to bind."""
+    return {"udp4": "127.0.0.1:0", "udp6": "[::1]:0", "unix": f"unix:{tmp_path / 'x.sock'}"}[request.param]
+
+
+@pytest.mark.manual("LUNE-1")
+@awaited
+async def test_udpBind(spot: str) -> None:
+    async with await udp.bind("0.0.0.0:0") as one:
+        assert one.address.address == "0.0.0.0"
+        assert one.address.port
+    async with await udp.bind(spot) as one:
+        with pytest.raises(NetError) as caught:
+            await udp.bind(str(one.address))
+        assert caught.value.code == "EADDRINUSE"
+
+
+@pytest.mark.manual("LUNE-1")
+@awaited
+async def test_udpClose(spot: str) -> None:
+    """The port is free at once, and whoever waits is told."""
+    one = await udp.bind(spot)
+    where = str(one.address)
+    waiting = Deferred.fromCoroutine(one.recvFrom())
+    one.close()
+    async with await udp.bind(where) as again:
+        assert str(again.address) == where
+    with pytest.raises(ClosedError):
+        await outcome(theReactor(), waiting)
+    with pytest.raises(ClosedError):
+        await one.recvFrom()
+
+
+@pytest.mark.manual("LUNE-2")
+@awaited
+async def test_udpSendTo() -> None:
+    async with await udp.bind("127.0.0.1:0") as one, await udp.bind("127.0.0.1:0") as other:
+        assert await one.sendTo(b"Hello, World!", str(other.address)) == 13
+        assert await one.sendTo(b"", f"localhost:{other.address.port}") == 0
+        assert [(await other.recvFrom()).data for _ in range(2)] == [b"Hello, World!", b""]
+        with pytest.raises(NetError, match="send at most 65,507") as caught:
+            await one.sendTo(bytes(65_508), str(other.address))
+        assert caught.value.code == "EMSGSIZE"
+
+
+@pytest.mark.manual("LUNE-2")
+@awaited
+async def test_udpSendersWait(tmp_path: Path) -> None:
+    """More than a receiver keeps: what has no room waits, and arrives in order."""
+    place = f"unix:{tmp_path / 'x.sock'}"
+    async with await udp.bind(place, queueLimit=1000) as one, await udp.bind(f"unix:{tmp_path / 'y.sock'}") as other:
+
+        async def send() -> None:
+            for number in range(500):
+                await other.sendTo(b"%d" % number, place)
+
+        sending = Deferred.fromCoroutine(send())
+        assert [(await one.recvFrom()).data for _ in range(500)] == [b"%d" % number for number in range(500)]
+        await outcome(theReactor(), sending)
+
+
+@pytest.mark.manual("LUNE-3")
+@awaited
+async def test_udpRecvFrom(spot: str) -> None:
+    async with await udp.bind(spot) as one, await udp.connect(str(one.address)) as other:
+        longest = {"IPv4": 65_507, "IPv6": 65_527, "unix": 65_535}[one.address.family]
+        for data in (b"hello", b"", b"x" * longest):
+            await other.send(data)
+            result = await one.recvFrom()
+            assert (result.data, result.address, result.truncated) == (data, other.address, False)
+        await other.send(b"x" * 1025)
+        result = await one.recvFrom(1024)
+        assert (result.data, result.truncated) == (b"x" * 1024, True)
+        await other.send(b"last")
+        async for result in one:
+            assert result.data == b"last"
+            break
+
+
+@pytest.mark.manual("LUNE-3")
+@awaited
+async def test_udpQueue() -> None:
+    async with await udp.bind("127.0.0.1:0", queueLimit=2) as one, await udp.connect(str(one.address)) as other:
+        for number in range(5):
+            await other.send(b"%d" % number)
+        other.setTimeout(0.001)
+        for _ in range(10_000):  # until the reactor has read them
+            if one.received == 5:
+                break
+            with pytest.raises(TimedOutError):
+                await other.recv()
+        assert one.dropped == 3
+        assert [(await one.recvFrom()).data for _ in range(2)] == [b"0", b"1"]
+
+
+@pytest.mark.manual("LUNE-4")
+@awaited
+async def test_udpConnect(spot: str) -> None:
+    async with await udp.bind(spot) as one, await udp.connect(str(one.address)) as other:
+        await one.connect(str(other.address))
+        assert await one.send(b"Hello") == 5
+        assert await other.recv(1024) == b"Hello"
+        await other.send(b"x" * 1025)
+        assert await one.recv(1024) == b"x" * 1024
+    async with await udp.bind("127.0.0.1:0") as one, await udp.bind("127.0.0.1:0") as other:
+        await one.connect(str(other.address))
+        async with await udp.bind("127.0.0.1:0") as stranger:
+            await stranger.sendTo(b"not for you", one.address)
+            await other.sendTo(b"for you", one.address)
+            assert await one.recv() == b"for you"
+
+
+@pytest.mark.manual("LUNE-4")
+@awaited
+async def test_udpRefused() -> None:
+    other = await udp.bind("127.0.0.1:0")
+    async with await udp.bind("127.0.0.1:0") as one:
+        await one.connect(str(other.address))
+        other.close()
+        await one.send(b"Hello")
+        with pytest.raises(RefusedError):
+            await one.recv()
+        async with await udp.bind(str(other.address)) as other:
+            await one.send(b"Hello")
+            assert (await other.recvFrom()).data == b"Hello"
+
+
+@pytest.mark.manual("LUNE-5")
+@awaited
+async def test_udpAnswer(spot: str) -> None:
+    async with await udp.bind(spot) as one, await udp.connect(str(one.address)) as other:
+        await other.send(b"packet")
+        result = await one.recvFrom(512)
+        await one.sendTo(b"ACK", result.address)
+        assert await other.recv() == b"ACK"
