@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 from launched import PATIENCE, TWIST, TWISTD
+from programs import until
 from strangers import Stranger, ask, digest, needs, patterned, service
 
 pytestmark = [pytest.mark.live, needs("nc", "socat")]
@@ -63,6 +64,24 @@ def test_betweenSocats(tmp_path: Path) -> None:
         program.chmod(0o700)
         assert digest(ask("socat", "-t", "30", "-", f"EXEC:{program}", given=patterned())) == digest(patterned())
     program.unlink()
+
+
+def test_socatEchoesDatagrams(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    path = tmp_path / "cat.sock"
+    with Stranger("socat", f"UNIX-RECVFROM:{path}", "EXEC:cat"):
+        until(path.exists)
+        *ours, where = connect(request, f"unixgram:{path}")
+        assert ask(*ours, "--timeout-idle", "1s", where, given=b"hello\n") == b"hello\n"
+    path.unlink(missing_ok=True)
+
+
+def test_netcatAsksForDatagrams(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with service(request, tmp_path, "echo", "--listen", "udp:127.0.0.1:0") as program:
+        host, _, port = program.address().removeprefix("udp:").rpartition(":")
+        with Stranger("nc", "-u", host, port) as client:
+            for data in (b"one\n", b"two\n"):
+                client.stdin.write(data)
+                assert client.stdout.readline() == data
 
 
 def test_netcatAsksACoroutine(request: pytest.FixtureRequest, tmp_path: Path) -> None:

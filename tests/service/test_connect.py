@@ -24,15 +24,16 @@ from twisted.logger import ILogObserver, LogLevel
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface import implementer
 
-from twisted_net import service, streams
+from twisted_net import service, streams, udp
 from twisted_net.address import TcpTarget
 from twisted_net.errors import NetError, TimedOutError
 from twisted_net.service import connect
-from twisted_net.service.connect import Connect, converse, dial
+from twisted_net.service.connect import Connect, converse, dial, exchange
 from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal
 from twisted_net.service.standard import Input, Output, UnreadError
 from twisted_net.streams import Stream
+from twisted_net.udp import UdpSocket
 
 Handler = Callable[[Stream], Any]
 
@@ -279,6 +280,79 @@ async def test_theTimeToConnectIsOver(reactor: Any) -> None:
     with pytest.raises(TimedOutError, match=r"connect never:land: no connection within 0\.01 s; look at"):
         await dial(reactor, never, 0.01)
     assert never.given.called, "the attempt is over"
+
+
+# Datagrams
+
+
+async def exchanged(case: Strangers, play: Callable[[UdpSocket], Any], idle: float | None) -> bytes:
+    """What is on stdout when an exchange with a peer is over."""
+    async with await udp.bind("127.0.0.1:0", reactor=case.reactor) as peer:
+        peer.setTimeout(20)
+        playing = Deferred.fromCoroutine(play(peer))
+        client = await udp.connect(f"udp:{peer.address}", reactor=case.reactor)
+        source, sink = Input(case.reactor, case.stdin), Output(case.reactor, case.stdout)
+        await exchange(client, source, sink, idle=idle)
+        await playing
+    return case.onStdout()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_anExchangeEndsInSilence(ended: bool, reactor: Any) -> None:
+    """Whether or not stdin has ended; what is sent counts, too."""
+
+    async def play(peer: UdpSocket) -> None:
+        packet = await peer.recvFrom()
+        assert packet.data == b"question"
+        for answer in (b"one ", b"", b"two"):
+            await peer.sendTo(answer, packet.address)
+
+    async with strangers(reactor, answer) as case:
+        reactor.callLater(0.03, case.typed.write, b"question")
+        if ended:
+            reactor.callLater(0.04, case.typed.close)
+        assert await exchanged(case, play, 0.05) == b"one two"
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatIsSentCounts(reactor: Any) -> None:
+    """Silence is when nothing comes and nothing goes."""
+    got: list[bytes] = []
+
+    async def play(peer: UdpSocket) -> None:
+        while b"".join(got) != b"abcdef":
+            got.append((await peer.recvFrom()).data)
+
+    async with strangers(reactor, answer) as case:
+        for turn, letter in enumerate(b"abcdef", 1):
+            reactor.callLater(0.03 * turn, case.typed.write, bytes([letter]))
+        assert await exchanged(case, play, 0.06) == b""
+    assert got == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobodyIsThere(reactor: Any) -> None:
+    async with strangers(reactor, answer) as case:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            port = gone.getsockname()[1]
+        client = await udp.connect(f"udp:127.0.0.1:{port}", reactor=reactor)
+        case.typed.write(b"hello")
+        with pytest.raises(NetError) as caught:
+            await exchange(client, Input(reactor, case.stdin), Output(reactor, case.stdout))
+        assert caught.value.code == "ECONNREFUSED"
+
+
+@pytest_twisted.ensureDeferred
+async def test_anExchangeThatNobodyReads(reactor: Any) -> None:
+    async with strangers(reactor, answer) as case:
+        case.shown.close()
+        case.typed.close()
+        async with await udp.bind("127.0.0.1:0", reactor=reactor) as peer:
+            client = await udp.connect(f"udp:{peer.address}", reactor=reactor)
+            with pytest.raises(UnreadError):
+                await exchange(client, Input(reactor, case.stdin), Output(reactor, case.stdout))
 
 
 # The service
@@ -565,6 +639,32 @@ def test_otherAddresses(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
             with listening.accept()[0] as client:
                 client.sendall(b"hello")
             assert one.communicate(timeout=PATIENCE)[0] == b"hello"
+            assert one.returncode == 0
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("place", ["udp", "unixgram"])
+def test_datagrams(program: list[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, place: str) -> None:
+    path = tmp_path_factory.mktemp("s") / "s"
+    with socket.socket(socket.AF_INET if place == "udp" else socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0) if place == "udp" else str(path))
+        peer.settimeout(PATIENCE)
+        address = f"udp:127.0.0.1:{peer.getsockname()[1]}" if place == "udp" else f"unixgram:{path}"
+        with subprocess.Popen(
+            [*program, "--timeout-idle", "1s", address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment(),
+        ) as one:
+            assert one.stdin is not None
+            one.stdin.write(b"hello")
+            one.stdin.close()
+            one.stdin = None
+            data, client = peer.recvfrom(100)
+            assert data == b"hello"
+            peer.sendto(b"world", client)
+            assert one.communicate(timeout=PATIENCE)[0] == b"world"
             assert one.returncode == 0
     path.unlink(missing_ok=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from launched import talk
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from twisted_net import service
+from twisted_net import service, udp
 from twisted_net.address import Address
 from twisted_net.service import echo
 from twisted_net.wire.factory import Ended
@@ -32,6 +34,28 @@ async def test_everythingComesBack(words: list[str]) -> None:
     await launched.stopService()
 
 
+@pytest.mark.parametrize("place", ["udp:127.0.0.1:0", "unixgram:{}/echo.sock"])
+@pytest_twisted.ensureDeferred
+async def test_datagrams(place: str, tmp_path: Path) -> None:
+    """Beside connections; one that nobody can answer costs nothing."""
+    options = echo.Options()
+    options.parseOptions(["--listen=127.0.0.1:0", f"--listen={place.format(tmp_path)}"])
+    launched = echo.makeService(options)
+    launched.serving.begin()
+    address = Address.fromTwisted(launched.places[0].port.getHost())
+    assert await deferToThread(talk, str(address), b"hello") == b"hello"
+    where = launched.places[1].port.address
+    if where.family == "unix":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless:
+            nameless.sendto(b"to nobody", where.address)
+    async with await udp.connect(where.address if where.port is None else f"udp:{where}") as client:
+        for data in (b"hello", b"", bytes(10_000)):
+            await client.send(data)
+            assert await client.recv() == data
+    await launched.stopService()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_aResetIsNotLoggedTwice() -> None:
     from twisted.internet import reactor
@@ -50,7 +74,6 @@ async def test_aResetIsNotLoggedTwice() -> None:
 
 
 def resets(address: str) -> None:
-    import socket
     import struct
 
     from launched import connect

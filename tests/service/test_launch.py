@@ -23,15 +23,18 @@ from twisted.internet.threads import deferToThread
 from twisted.python.systemd import ListenFDs
 
 from twisted.plugins import twisted_core
-from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget, parseTarget
+from twisted_net import udp
+from twisted_net.address import EndpointTarget, TcpTarget, UdpTarget, UnixTarget, parseTarget
 from twisted_net.errors import NetError, OptionError
 from twisted_net.net import Socket
+from twisted_net.service.datagrams import forDatagrams
 from twisted_net.service.echo import echo
 from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal
 from twisted_net.service.launch import TURNS, Launch, Serving, forCoroutine, forHandler, launch, surroundings
-from twisted_net.service.options import Choices, ServiceOptions
+from twisted_net.service.options import Choices, DatagramTarget, ServiceOptions
 from twisted_net.streams import Stream
+from twisted_net.udp import UdpSocket
 from twisted_net.wire.factory import Ended
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.waiting import loopOf, outcome
@@ -295,6 +298,45 @@ async def test_whoRunsCoroutines(reactor: Any) -> None:
     case = Case(reactor, serve=partial(forCoroutine, nap)).start()
     assert await deferToThread(talkTo, case.addresses[0]) == b"slept"
     await case.service.stopService()
+
+
+# Datagrams
+
+
+async def beep(own: UdpSocket) -> None:
+    async for packet in own:
+        await own.sendTo(packet.data * 2, packet.address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_placesForDatagrams(reactor: Any, tmp_path: Path) -> None:
+    places = (DatagramTarget(UdpTarget("127.0.0.1", 0)), DatagramTarget(UnixTarget(f"{tmp_path}/x.sock", 0o600)))
+    case = Case(reactor, *places, serve=partial(forDatagrams, beep)).start()
+    internet, unix = case.addresses
+    assert internet.startswith("udp:127.0.0.1:")
+    assert unix == f"unixgram:{tmp_path}/x.sock"
+    assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == 0o600
+    for address in (internet, f"{tmp_path}/x.sock"):
+        async with await udp.connect(address) as client:
+            await client.send(b"hello")
+            assert await client.recv() == b"hellohello"
+    await case.service.stopService()
+    assert case.journal.what() == ["listening"] * 2 + ["stopping", "stopped"]
+    assert not (tmp_path / "x.sock").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_aPlaceForDatagramsThatIsTaken(reactor: Any, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = DatagramTarget(UdpTarget("127.0.0.1", other.getsockname()[1]))
+        unix = DatagramTarget(UnixTarget(f"{tmp_path}/x.sock"))
+        case = Case(reactor, unix, taken, serve=partial(forDatagrams, beep))
+        with pytest.raises(NetError) as caught:
+            case.service.bind()
+    assert caught.value.code == "EADDRINUSE"
+    assert "--retry-bind" not in case.service.sentence(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Places that cannot be had

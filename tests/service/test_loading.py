@@ -17,7 +17,15 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 
-from twisted_net.service.loading import LoadError, call, isCoroutineFunction, load, recognise, theirTraceback
+from twisted_net.service.loading import (
+    LoadError,
+    call,
+    isCoroutineFunction,
+    load,
+    recognise,
+    recogniseReceiver,
+    theirTraceback,
+)
 
 
 @pytest.fixture
@@ -242,6 +250,35 @@ def test_factories() -> None:
 def test_noHandler(thing: Any, told: str) -> None:
     with pytest.raises(LoadError) as caught:
         recognise(thing, "a:b")
+    assert told in caught.value.strerror
+
+
+def receive(data: object, address: object, socket: object) -> None:
+    """A handler of datagrams."""
+
+
+@pytest.mark.parametrize("thing", [receive, functools.partial(lambda a, b, c, d: None, 1), *COROUTINES])
+def test_receivers(thing: Any) -> None:
+    assert recogniseReceiver(thing, "a:b") is thing
+
+
+@pytest.mark.parametrize(
+    ("thing", "told"),
+    [
+        (greet, "a:b cannot be called with three arguments: data, address, socket; a handler of datagrams is a fun"),
+        (make, "with three arguments: data, address, socket; if it makes the handler, add --factory"),
+        (makeLater, "a:b cannot be called with one argument, the UdpSocket; if it makes the handler, add --factory"),
+        (waitFor, "a:b is an asynchronous generator"),
+        (generate, "a:b is a generator function"),
+        (7, "a:b is of type int; a handler is a function that takes (data, address, socket), or an async def"),
+        (Shout, "a:b is of type type, which cannot serve datagrams"),
+        (Shouting(), "a:b is of type Shouting, which cannot serve datagrams; a handler of datagrams is a function"),
+        (Shout(), "a:b is of type Shout, which cannot serve datagrams"),
+    ],
+)
+def test_noReceiver(thing: Any, told: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        recogniseReceiver(thing, "a:b")
     assert told in caught.value.strerror
 
 

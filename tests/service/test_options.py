@@ -18,7 +18,16 @@ from twisted_net import service
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, OptionError
 from twisted_net.service import connect, discard, echo, serve
-from twisted_net.service.options import SETTINGS, CommandOptions, ServiceOptions, Setting, program, rootOf
+from twisted_net.service.options import (
+    SETTINGS,
+    CommandOptions,
+    DatagramTarget,
+    ServiceOptions,
+    Setting,
+    program,
+    readAddress,
+    rootOf,
+)
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 
@@ -138,7 +147,10 @@ def test_aBadVariableIsNamed(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "told"),
     [
         (["--listen", "8124"], "--listen: '8124' is no address: a port alone is ambiguous"),
-        (["--listen", "udp:127.0.0.1:53"], "is an address for datagrams"),
+        (["--listen", "udp:127.0.0.1"], "'udp:127.0.0.1' is no address"),
+        (["--listen", "unixgram:"], "'unix:' is no address"),
+        (["--listen", "udp::80", "--listen", "udp:*:80"], "udp::80 is given twice"),
+        (["--listen", "udp::80", "--retry-bind", "5"], "--retry-bind is not for datagrams; leave it out"),
         (["--listen", ":80", "--listen", "*:80"], ":80 is given twice"),
         (["--backlog", "0"], "--backlog: '0' leaves no room"),
         (["--backlog", "many"], "--backlog: 'many' is no whole number"),
@@ -160,6 +172,15 @@ def test_refusal(words: list[str], told: str) -> None:
     assert said.startswith("net echo: ")
     assert told in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["udp:127.0.0.1:53", "udp:[::]:0", "unixgram:/run/x:mode=660", "unixgram:@x"])
+def test_datagrams(text: str) -> None:
+    (target,) = parsed("--listen", text).choices.listen
+    assert isinstance(target, DatagramTarget)
+    assert str(target) == text
+    assert len(parsed("--listen", "udp::0", "--listen", "udp::0").choices.listen) == 2
+    assert isinstance(readAddress("127.0.0.1:53"), TcpTarget)
 
 
 def test_freePortsMayBeAskedForTwice() -> None:

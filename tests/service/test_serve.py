@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
+from twisted_net import udp
 from twisted_net.address import Address
 from twisted_net.service import serve
 from twisted_net.service.launch import Launch
@@ -51,6 +52,16 @@ MODULE = """
     class Upper:
         async def __call__(self, stream):
             await upper(stream)
+
+    def each(data, address, socket):
+        socket.send(data.upper(), address)
+
+    async def whole(socket):
+        async for packet in socket:
+            await socket.sendTo(packet.data.upper(), packet.address)
+
+    def makeWhole():
+        return whole
 
     def makeUpper():
         return Upper()
@@ -120,6 +131,31 @@ async def test_aCoroutineIsServed(tmp_path: Path, words: list[str]) -> None:
     address = Address.fromTwisted(launched.places[0].port.getHost())
     assert await deferToThread(talk, str(address), b"hello") == b"HELLO"
     await launched.stopService()
+
+
+@pytest.mark.parametrize("words", [["tnhandlers:each"], ["tnhandlers:whole"], ["--factory", "tnhandlers:makeWhole"]])
+@pytest_twisted.ensureDeferred
+async def test_datagramsAreServed(tmp_path: Path, words: list[str]) -> None:
+    found = serve.Options()
+    found.parseOptions(["--app-dir", str(tmp_path), "--listen=udp:127.0.0.1:0", *words])
+    launched = serve.makeService(found)
+    launched.serving.begin()
+    async with await udp.connect(f"udp:127.0.0.1:{launched.places[0].port.address.port}") as client:
+        await client.send(b"hello")
+        assert await client.recv() == b"HELLO"
+    await launched.stopService()
+
+
+def test_connectionsAndDatagramsHaveDifferentHandlers() -> None:
+    with pytest.raises(SystemExit, match=r"^net serve: :80 and udp::80 need different handlers"):
+        serve.Options().parseOptions(["--listen=:80", "--listen=udp::80", "a:b"])
+
+
+def test_aHandlerOfTheOtherKind(tmp_path: Path) -> None:
+    found = serve.Options()
+    found.parseOptions(["--app-dir", str(tmp_path), "--listen=udp:127.0.0.1:0", "tnhandlers:greet"])
+    with pytest.raises(SystemExit, match="three arguments: data, address, socket"):
+        serve.makeService(found)
 
 
 @pytest.mark.parametrize(

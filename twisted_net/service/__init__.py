@@ -75,7 +75,7 @@ class Options(usage.Options):
     def __str__(self) -> str:
         name = program(self)
         lines = [f"Usage: {name} [options of {name}] net COMMAND [options]", ""]
-        lines += ["Run a TCP or UNIX service, or connect to one.", ""]
+        lines += ["Run a TCP, UNIX or UDP service, or connect to one.", ""]
         lines += ["Commands:", *(f"  {name:<8}  {text}" for name, text in _SUMMARIES.items()), ""]
         lines += ["Options come after the command; 'net COMMAND --help' explains them. net itself has only:"]
         lines += ["  --help     Show this text and exit.", "  --version  Show the version and exit."]

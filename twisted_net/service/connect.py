@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Coroutine
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import Service
@@ -28,18 +29,23 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
-from twisted_net.address import Target, UdpTarget, parseTarget
+from twisted_net import udp
+from twisted_net.address import Target
 from twisted_net.errors import AddressError, NetError, TimedOutError
 from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal, useStderr
-from twisted_net.service.options import CommandOptions, Setting, fail, program, rootOf
+from twisted_net.service.options import CommandOptions, DatagramTarget, Setting, fail, program, readAddress, rootOf
 from twisted_net.service.standard import Input, Output, UnreadError
 from twisted_net.service.units import orNone, parseFlag, parseTime
 from twisted_net.streams import Stream, connect
 from twisted_net.streams.dialling import StillConnectingError
 from twisted_net.wire.factory import Ended
 
-__all__ = ["Connect", "Options", "converse", "dial", "makeService"]
+__all__ = ["Connect", "Options", "converse", "dial", "exchange", "makeService"]
+
+#: Bytes of stdin that become one datagram at most: what nc takes, far below the 65,507 of UDP. What is typed comes by
+#: lines.
+PIECE: Final = 16_384
 
 CONNECT_SETTINGS: Final = (
     Setting(
@@ -55,7 +61,7 @@ CONNECT_SETTINGS: Final = (
         "TIME",
         orNone(parseTime),
         None,
-        "Give up when no byte has moved, in either direction, for this long.",
+        "Give up when no byte has moved, in either direction, for this long; with datagrams, that is a good end.",
     ),
     Setting(
         "no-half-close",
@@ -77,8 +83,10 @@ class Options(CommandOptions):
         "Connect to ADDRESS, send it what comes from stdin, and write what it sends to stdout, as nc -N does: at the "
         "end of stdin our side ends, and the answer is waited for. It runs in the foreground and writes no pidfile; "
         "stdout has nothing but the connection's bytes.\n\nADDRESS is TCP (127.0.0.1:8124, localhost:8124, "
-        "[::1]:8124), UNIX (/run/x.sock, unix:@name for an abstract name), or any client endpoint text of Twisted's "
-        "(tls:example.org:443).\n\nThe exit status is 0 when both sides have ended in good order, or when nobody reads "
+        "[::1]:8124), UNIX (/run/x.sock, unix:@name for an abstract name), any client endpoint text of Twisted's "
+        "(tls:example.org:443), or one for datagrams (udp:127.0.0.1:53, unixgram:/run/x.sock): each line that is "
+        "typed, or piece of at most 16 KiB that is read, is one datagram; they know no end, and --timeout-idle ends "
+        "it.\n\nThe exit status is 0 when both sides have ended in good order, or when nobody reads "
         "stdout any more; 1, with one sentence on stderr, when the connection was refused, reset, or given up."
     )
     arguments = "ADDRESS"
@@ -86,11 +94,12 @@ class Options(CommandOptions):
     examples = (
         ("connect 127.0.0.1:8124", "Talk to a server, line by line; ^D ends."),
         ("connect /run/echo.sock --timeout-connect 5s --timeout-idle 1m", "For scripts: it does not wait for ever."),
+        ("connect --timeout-idle 1s udp:127.0.0.1:8124", "Datagrams; the answers, until none comes for a second."),
         ("connect --verbose tls:example.org:443", "Over TLS; what happens is told on stderr."),
     )
     settings: ClassVar = {"The connection": CONNECT_SETTINGS}
 
-    target: Target
+    target: Target | DatagramTarget
     """Where to connect to."""
 
     def parseArgs(self, *arguments: str) -> None:
@@ -101,7 +110,7 @@ class Options(CommandOptions):
         if rest:
             fail(self.whole, f"{rest[0]!r} is one word too many behind {address!r}; write HOST:PORT in one word")
         try:
-            self.target = _readAddress(address)
+            self.target = readAddress(address)
         except AddressError as error:
             fail(self.whole, error.strerror)
 
@@ -112,13 +121,6 @@ class Options(CommandOptions):
         if root is not None and program(self) == "twistd":
             root["nodaemon"] = True
             root["pidfile"] = ""
-
-
-def _readAddress(text: str) -> Target:
-    target = parseTarget(text)
-    if isinstance(target, UdpTarget):
-        raise AddressError(f'{text!r} is an address for datagrams; leave out "udp:" for TCP')
-    return target
 
 
 async def dial(reactor: Any, target: Target, timeout: float | None) -> Stream:
@@ -150,22 +152,27 @@ async def converse(stream: Stream, source: Input, sink: Output, *, halfClose: bo
     :raises UnreadError: nobody reads what *sink* writes.
     """
     async with stream:
-        ways = [Deferred.fromCoroutine(way) for way in (_send(source, stream, halfClose), _receive(stream, sink))]
-        unread = Deferred.fromCoroutine(sink.unread())
-        # Both ways end well, or one of the three ends badly.
-        ends: list[Deferred[Any]] = [gatherResults(ways, consumeErrors=True), unread]
-        try:
-            await DeferredList(ends, fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True)
-        except FirstError as first:
-            raise _cause(first) from None
-        finally:
-            for one in (*ways, unread):
-                one.cancel()
+        bothWays = _together(_send(source, stream, halfClose), _receive(stream, sink))
+        await _together(bothWays, sink.unread(), oneIsEnough=True)
 
 
-def _cause(error: Any) -> Any:
-    """What failed first."""
-    return _cause(error.subFailure.value) if isinstance(error, FirstError) else error
+async def _together(*parts: Coroutine[Any, Any, object], oneIsEnough: bool = False) -> None:
+    """
+    Run *parts* at once until all have ended, or one when that is enough; those that are left are cancelled.
+
+    :raises Exception: what the first one that failed has raised.
+    """
+    running = [Deferred.fromCoroutine(part) for part in parts]
+    try:
+        if oneIsEnough:
+            await DeferredList(running, fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True)
+        else:
+            await gatherResults(running, consumeErrors=True)
+    except FirstError as first:
+        first.subFailure.raiseException()
+    finally:
+        for one in running:
+            one.cancel()
 
 
 async def _send(source: Input, stream: Stream, halfClose: bool) -> None:
@@ -178,6 +185,43 @@ async def _send(source: Input, stream: Stream, halfClose: bool) -> None:
 async def _receive(stream: Stream, sink: Output) -> None:
     async for chunk in stream:
         await sink.write(chunk)
+
+
+# Datagrams
+
+
+async def exchange(socket: udp.UdpSocket, source: Input, sink: Output, *, idle: float | None = None) -> None:
+    """
+    Send each piece of *source* as a datagram, and write to *sink* each one that comes; the socket is closed then.
+
+    Datagrams know no end: it ends when none has come or gone for *idle* seconds.
+
+    :param idle: None goes on for ever.
+    :raises NetError: what went wrong first; ``ECONNREFUSED`` when nobody is there.
+    :raises UnreadError: nobody reads what *sink* writes.
+    """
+    async with socket:
+        socket.setTimeout(idle)
+        sending, receiving = _sendDatagrams(source, socket), _receiveDatagrams(socket, sink)
+        await _together(sending, receiving, sink.unread(), oneIsEnough=True)
+
+
+async def _sendDatagrams(source: Input, socket: udp.UdpSocket) -> None:
+    while data := await source.read(PIECE):
+        await socket.send(data)
+    await Deferred()
+
+
+async def _receiveDatagrams(socket: udp.UdpSocket, sink: Output) -> None:
+    while True:
+        before = socket.sent
+        try:
+            data = await socket.recv()
+        except TimedOutError:
+            if socket.sent == before:
+                return
+        else:
+            await sink.write(data)
 
 
 class Connect(Service):
@@ -215,9 +259,21 @@ class Connect(Service):
         self._conversation.addCallbacks(lambda none: self._ending.stop("it has ended"), self._failed)
 
     async def _run(self) -> None:
-        chosen = self._options.chosen
         source, sink = Input(self._reactor, sys.__stdin__), Output(self._reactor, sys.__stdout__)
-        stream = await dial(self._reactor, self._options.target, chosen["timeout-connect"])
+        target = self._options.target
+        if isinstance(target, DatagramTarget):
+            await self._exchange(target, source, sink)
+        else:
+            await self._converse(target, source, sink)
+
+    async def _exchange(self, target: DatagramTarget, source: Input, sink: Output) -> None:
+        socket = await udp.connect(target.target, reactor=self._reactor)
+        self._journal.connected(target, socket.address)
+        await exchange(socket, source, sink, idle=self._options.chosen["timeout-idle"])
+
+    async def _converse(self, target: Target, source: Input, sink: Output) -> None:
+        chosen = self._options.chosen
+        stream = await dial(self._reactor, target, chosen["timeout-connect"])
         protocol, peer, since = stream.protocol, stream.address, self._reactor.seconds()
         self._journal.connected(peer, stream.localAddress)
         idle = chosen["timeout-idle"]

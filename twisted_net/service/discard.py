@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from twisted_net.net import Socket
-from twisted_net.service.launch import Launch, forHandler, launch
-from twisted_net.service.options import ServiceOptions
+from dataclasses import replace
+from typing import Any
 
-__all__ = ["Options", "discard", "makeService"]
+from twisted_net.address import Address
+from twisted_net.net import Socket
+from twisted_net.service.datagrams import callForEach
+from twisted_net.service.launch import Launch, Serving, forHandler, launch
+from twisted_net.service.options import Choices, ServiceOptions
+from twisted_net.udp import DatagramSocket
+
+__all__ = ["Options", "discard", "discardDatagram", "makeService"]
 
 
 class Options(ServiceOptions):
@@ -33,6 +39,14 @@ def discard(socket: Socket) -> None:
     socket.on("end", socket.end)
 
 
+def discardDatagram(data: bytes, address: Address, socket: DatagramSocket) -> None:
+    """Discard one datagram."""
+
+
 def makeService(options: Options) -> Launch:
     """Return the service; it is bound to its places already."""
-    return launch(options, lambda choices, reactor: forHandler(discard, choices, reactor))
+    return launch(options, _serving)
+
+
+def _serving(choices: Choices, reactor: Any) -> Serving:
+    return replace(forHandler(discard, choices, reactor), receive=callForEach(discardDatagram))

@@ -45,13 +45,16 @@ from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal, useJson
 from twisted_net.service.loading import theirTraceback
 from twisted_net.service.lookup import blockingLookup
-from twisted_net.service.options import Choices, ServiceOptions, fail, rootOf
+from twisted_net.service.options import UNIXGRAM, Choices, DatagramTarget, ServiceOptions, fail, rootOf
 from twisted_net.streams import Listener, Stream
+from twisted_net.wire import datagram
+from twisted_net.wire.casting import DatagramOptions
+from twisted_net.wire.datagram import DatagramPort
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.listen import listen, listenRetrying
 from twisted_net.wire.waiting import loopOf
 
-__all__ = ["Launch", "Serving", "forCoroutine", "forHandler", "launch"]
+__all__ = ["Launch", "Serving", "beginCoroutine", "forCoroutine", "forHandler", "launch"]
 
 #: The first delay and the longest between attempts to bind, seconds: a restart of the program that has the address is
 #: a matter of a second, and whoever waits for it looks at the log.
@@ -70,12 +73,20 @@ class Place:
 
     __slots__ = ("port", "starting", "target")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target | DatagramTarget) -> None:
         self.target = target
         #: The port, once it listens.
         self.port: Any = None
         #: While it is not settled whether it will.
         self.starting: Deferred[Any] | None = None
+
+    @property
+    def address(self) -> object:
+        """Where it listens."""
+        if not isinstance(self.target, DatagramTarget):
+            return Address.fromTwisted(self.port.getHost())
+        address = str(self.port.address)
+        return f"udp:{address}" if self.port.address.port else UNIXGRAM + address.removeprefix("unix:")
 
 
 def _nothing() -> None:
@@ -92,6 +103,8 @@ class Serving:
     """Called once, after a daemon has forked and before it gives up privileges. May raise: then nothing is served."""
     finish: Callable[[float], Deferred[None]] | None = None
     """Given the seconds of grace when the service stops; fires when what runs besides the connections has ended too."""
+    receive: Callable[[DatagramPort], object] | None = None
+    """Given each port for datagrams as soon as it is bound, to begin to receive there; None: there can be none."""
 
 
 class Launch(Service):
@@ -159,6 +172,12 @@ class Launch(Service):
 
     def _bind(self, place: Place) -> None:
         backlog = self._choices.backlog
+        if isinstance(place.target, DatagramTarget):
+            starting: Deferred[Any] = Deferred.fromCoroutine(
+                datagram.bind(self._reactor, place.target.target, DatagramOptions())
+            )
+            self._awaitPort(place, starting)
+            return
         where = self._where(place.target)
         if self._choices.retryBind is None:
             starting = listen(self._reactor, self.factory, where, backlog=backlog)
@@ -174,6 +193,9 @@ class Launch(Service):
                 onRetry=lambda error, attempt, delay: self._journal.retry(place.target, error, attempt, delay),
                 backlog=backlog,
             )
+        self._awaitPort(place, starting)
+
+    def _awaitPort(self, place: Place, starting: Deferred[Any]) -> None:
         outcome: list[Any] = []
         starting.addBoth(outcome.append)
         if not outcome:
@@ -201,9 +223,13 @@ class Launch(Service):
 
     def _bound(self, place: Place, port: Any) -> None:
         place.port = port
-        self.factory.adopt(port)
+        if isinstance(port, DatagramPort):
+            assert self.serving.receive is not None, "its command has refused places for datagrams"
+            self.serving.receive(port)
+        else:
+            self.factory.adopt(port)
         if self.running:
-            self._journal.listening(Address.fromTwisted(port.getHost()), self._reactor)
+            self._journal.listening(place.address, self._reactor)
 
     def _settled(self, place: Place, outcome: Any) -> None:
         place.starting = None
@@ -223,7 +249,7 @@ class Launch(Service):
         """What to say when a place cannot be had."""
         if error.code == "ERR_INTERNAL":
             return f"listen {error.address}: {error.__cause__!r}; correct the address, or the endpoint's own code"
-        if error.code != "EADDRINUSE" or _isOtherFile(error.address):
+        if error.code != "EADDRINUSE" or _isOtherFile(error.address) or error.syscall == "bind":
             return error.strerror
         if self._choices.retryBind is None:
             return f"{error.strerror}, or wait for it with --retry-bind 30s"
@@ -255,7 +281,7 @@ class Launch(Service):
             self._reactor.callWhenRunning(self._begin)
         for place in self.places:
             if place.port is not None:
-                self._journal.listening(Address.fromTwisted(place.port.getHost()), self._reactor)
+                self._journal.listening(place.address, self._reactor)
 
     def _begin(self) -> None:
         try:
@@ -292,7 +318,9 @@ class Launch(Service):
             place.starting = place.port = None
             if starting is not None:
                 starting.cancel()
-            if port is not None:
+            if isinstance(port, DatagramPort):
+                port.close()
+            elif port is not None:
                 self.factory.disown(port)
                 stopped = port.stopListening()
                 stopped.addErrback(self._notClosed, place)
@@ -352,11 +380,19 @@ def forCoroutine(handler: Callable[[Stream], Coroutine[Any, Any, object]], choic
     listener = Listener(reactor, limits=choices.limits)
 
     def begin() -> None:
-        loop = loopOf(reactor)
-        run = Deferred.fromCoroutine if loop is None else loop.create_task
-        run(listener.serve(handler))
+        beginCoroutine(reactor, listener.serve(handler))
 
     return Serving(listener.factory, begin, lambda grace: Deferred.fromCoroutine(listener.close(grace)))
+
+
+def beginCoroutine(reactor: Any, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    """
+    Run *coroutine*: by asyncio, where it runs the reactor, else by Twisted.
+
+    :returns: fires when it has ended; cancelling it cancels the coroutine.
+    """
+    loop = loopOf(reactor)
+    return Deferred.fromCoroutine(coroutine) if loop is None else Deferred.fromFuture(loop.create_task(coroutine))
 
 
 def launch(options: ServiceOptions, build: Callable[[Choices, Any], Serving]) -> Launch:
@@ -371,7 +407,8 @@ def launch(options: ServiceOptions, build: Callable[[Choices, Any], Serving]) ->
     choices = options.choices
     root = rootOf(options)
     for target in choices.listen:
-        if root is not None and root.get("chroot") and isinstance(target, UnixTarget) and target.path[:1] != "\0":
+        place = target.target if isinstance(target, DatagramTarget) else target
+        if root is not None and root.get("chroot") and isinstance(place, UnixTarget) and place.path[:1] != "\0":
             fail(
                 options.whole,
                 f"{target} would be made outside of twistd's --chroot {root['chroot']}; listen on an abstract name "

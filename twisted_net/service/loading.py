@@ -30,11 +30,13 @@ from twisted.internet.protocol import Factory
 import twisted
 from twisted_net.errors import OptionError
 
-__all__ = ["LoadError", "call", "isCoroutineFunction", "load", "recognise", "theirTraceback"]
+__all__ = ["LoadError", "call", "isCoroutineFunction", "load", "recognise", "recogniseReceiver", "theirTraceback"]
 
 _KINDS: Final = (
     "a function that takes a Socket, an async def that takes a Stream, a Protocol class, or a Factory class or instance"
 )
+
+_RECEIVERS: Final = "a function that takes (data, address, socket), or an async def that takes a UdpSocket"
 
 #: Where nobody's mistakes are theirs: in this package, in Twisted's (which calls a factory's methods), in importing.
 _NOT_THEIRS: Final = (
@@ -162,8 +164,39 @@ def recognise(thing: Any, text: str) -> IProtocolFactory | Callable[[Any], objec
             f"{text} is one Protocol, which can serve one connection only; name its class, {type(thing).__name__}, "
             "or a Factory"
         )
+    _checkFunction(thing, text, _KINDS)
+    if not _accepts(thing, None):
+        hint = "; if it makes the handler, add --factory" if _accepts(thing) else ""
+        given = "Stream" if isCoroutineFunction(thing) else "Socket"
+        _refuse(f"{text} cannot be called with one argument, the {given}{hint}; a handler is {_KINDS}")
+    handler: Callable[[Any], object] = thing
+    return handler
+
+
+def recogniseReceiver(thing: Any, text: str) -> Callable[..., Any]:
+    """
+    Return a handler of datagrams as it is: a function that takes (data, address, socket), or a coroutine function that
+    takes a UdpSocket.
+
+    :param text: what it was called on the command line, for messages.
+    :raises LoadError: it is neither.
+    """
+    if isinstance(thing, type) or IProtocolFactory.providedBy(thing) or IProtocol.providedBy(thing):
+        _refuse(f"{text} is {_shown(thing)}, which cannot serve datagrams; a handler of datagrams is {_RECEIVERS}")
+    _checkFunction(thing, text, _RECEIVERS)
+    arguments = (None,) if isCoroutineFunction(thing) else (None, None, None)
+    if not _accepts(thing, *arguments):
+        given = "one argument, the UdpSocket" if len(arguments) == 1 else "three arguments: data, address, socket"
+        hint = "; if it makes the handler, add --factory" if _accepts(thing) else ""
+        _refuse(f"{text} cannot be called with {given}{hint}; a handler of datagrams is {_RECEIVERS}")
+    receiver: Callable[..., Any] = thing
+    return receiver
+
+
+def _checkFunction(thing: Any, text: str, kinds: str) -> None:
+    """Refuse what cannot be called, or does nothing when it is."""
     if not callable(thing):
-        _refuse(f"{text} is {_shown(thing)}; a handler is {_KINDS}")
+        _refuse(f"{text} is {_shown(thing)}; a handler is {kinds}")
     if _isAny(inspect.isasyncgenfunction, thing):
         _refuse(f"{text} is an asynchronous generator: calling it runs nothing of it; take out its yield")
     if inspect.isgeneratorfunction(thing):
@@ -171,12 +204,6 @@ def recognise(thing: Any, text: str) -> IProtocolFactory | Callable[[Any], objec
             f"{text} is a generator function: calling it runs nothing of it; decorate it with "
             "twisted.internet.defer.inlineCallbacks"
         )
-    if not _accepts(thing, None):
-        hint = "; if it makes the handler, add --factory" if _accepts(thing) else ""
-        given = "Stream" if isCoroutineFunction(thing) else "Socket"
-        _refuse(f"{text} cannot be called with one argument, the {given}{hint}; a handler is {_KINDS}")
-    handler: Callable[[Any], object] = thing
-    return handler
 
 
 def _made(kind: Any, text: str) -> IProtocolFactory:

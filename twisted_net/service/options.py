@@ -27,12 +27,24 @@ from typing import Any, ClassVar, Final, Literal, NoReturn
 
 from twisted.python import usage
 
-from twisted_net.address import Target, TcpTarget, UdpTarget, parseTarget
-from twisted_net.errors import AddressError, NetError, OptionError
+from twisted_net.address import Target, TcpTarget, UdpTarget, UnixTarget, parseTarget
+from twisted_net.errors import NetError, OptionError
 from twisted_net.service.units import orNone, parseCount, parseFlag, parsePace, parseRate, parseSize, parseTime
 from twisted_net.wire.limits import Limits
 
-__all__ = ["DEFAULT_ADDRESS", "PREFIX", "SETTINGS", "Choices", "CommandOptions", "ServiceOptions", "Setting", "fail"]
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "PREFIX",
+    "SETTINGS",
+    "UNIXGRAM",
+    "Choices",
+    "CommandOptions",
+    "DatagramTarget",
+    "ServiceOptions",
+    "Setting",
+    "fail",
+    "readAddress",
+]
 
 #: Where a command listens when nobody says where: this machine alone can reach it.
 DEFAULT_ADDRESS: Final = "127.0.0.1:8124"
@@ -87,13 +99,30 @@ class Setting:
         return self.placeholder == _FLAG
 
 
-def _readAddress(text: str) -> Target:
-    target = parseTarget(text)
-    if isinstance(target, UdpTarget):
-        raise AddressError(
-            f"{text!r} is an address for datagrams, and this command serves streams; "
-            f'leave out "udp:" for TCP, or write a path for a UNIX socket'
-        )
+#: How a UNIX socket for datagrams is written.
+UNIXGRAM: Final = "unixgram:"
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramTarget:
+    """A place or a peer for datagrams: ``udp:host:port``, ``unixgram:/path``."""
+
+    target: UdpTarget | UnixTarget
+
+    def __str__(self) -> str:
+        text = str(self.target)
+        return text if isinstance(self.target, UdpTarget) else UNIXGRAM + text.removeprefix("unix:")
+
+
+def readAddress(text: str) -> Target | DatagramTarget:
+    """
+    Return what an address means to a command: ``unixgram:/path`` besides all that :func:`parseTarget` knows.
+
+    :raises AddressError: nothing.
+    """
+    target = parseTarget(f"unix:{text.removeprefix(UNIXGRAM)}" if text.startswith(UNIXGRAM) else text)
+    if isinstance(target, UdpTarget) or (text.startswith(UNIXGRAM) and isinstance(target, UnixTarget)):
+        return DatagramTarget(target)
     return target
 
 
@@ -121,12 +150,13 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
         Setting(
             "listen",
             "ADDRESS",
-            _readAddress,
+            readAddress,
             DEFAULT_ADDRESS,
             "Where to listen; give it once for each place. TCP: 127.0.0.1:8124, localhost:8124, [::1]:8124, :8124 "
             "(every IPv4 interface), [::]:8124 (every interface); port 0 takes a free one, and the log says which. "
             "UNIX: /run/x.sock, ./x.sock, unix:/run/x.sock:mode=660 (octal), unix:@name (abstract). Or any endpoint "
-            "text of Twisted's: systemd:domain=INET:index=0, ssl:8443:privateKey=key.pem:certKey=cert.pem.",
+            "text of Twisted's: systemd:domain=INET:index=0, ssl:8443:privateKey=key.pem:certKey=cert.pem. Datagrams: "
+            "udp:127.0.0.1:5353, udp:[::]:5353, unixgram:/run/x.sock.",
             many=True,
         ),
         Setting(
@@ -143,7 +173,8 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
             orNone(parseTime),
             None,
             "While an address is in use, try again for this long (30s, 5m) before giving up; the other places are "
-            "served meanwhile. Attempts after the start are made without the privileges that --uid gives up.",
+            "served meanwhile. Attempts after the start are made without the privileges that --uid gives up. Not for "
+            "datagrams.",
         ),
     ),
     "Who may enter": (
@@ -271,7 +302,7 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
 class Choices:
     """What was chosen for a service, checked, in the units of the house."""
 
-    listen: tuple[Target, ...]
+    listen: tuple[Target | DatagramTarget, ...]
     """Where to listen; at least one."""
     backlog: int
     retryBind: float | None
@@ -475,13 +506,20 @@ class ServiceOptions(CommandOptions):
         """Read every text that was given, here or in the environment."""
         super().postOptions()
         self._refuseTwice(self.chosen["listen"])
+        self._refuseToRetry(self.chosen["listen"])
         self._checkLog()
 
-    def _refuseTwice(self, targets: tuple[Target, ...]) -> None:
+    def _refuseTwice(self, targets: tuple[Target | DatagramTarget, ...]) -> None:
         for index, target in enumerate(targets):
-            free = isinstance(target, TcpTarget) and target.port == 0
+            inner = target.target if isinstance(target, DatagramTarget) else target
+            free = isinstance(inner, TcpTarget | UdpTarget) and inner.port == 0
             if target in targets[:index] and not free:
                 fail(self.whole, f"{target} is given twice as a place to listen; leave one out")
+
+    def _refuseToRetry(self, targets: tuple[Target | DatagramTarget, ...]) -> None:
+        for target in targets:
+            if isinstance(target, DatagramTarget) and self.chosen["retry-bind"] is not None:
+                fail(self.whole, f"--retry-bind is not for datagrams; leave it out, or serve {target} by itself")
 
     def _checkLog(self) -> None:
         root = rootOf(self)

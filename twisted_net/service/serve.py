@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Final
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IProtocolNegotiationFactory
 from zope.interface import alsoProvides, implementer
 
+from twisted_net.service.datagrams import forDatagrams
 from twisted_net.service.launch import Launch, Serving, forCoroutine, forHandler, launch
-from twisted_net.service.loading import LoadError, call, isCoroutineFunction, load, recognise
-from twisted_net.service.options import SETTINGS, Choices, ServiceOptions, Setting, fail
+from twisted_net.service.loading import LoadError, call, isCoroutineFunction, load, recognise, recogniseReceiver
+from twisted_net.service.options import SETTINGS, Choices, DatagramTarget, ServiceOptions, Setting, fail
 from twisted_net.service.units import parseFlag
 from twisted_net.wire.hosting import host
 
@@ -45,7 +46,9 @@ class Options(ServiceOptions):
         "the colon. It is one of these:\n\na function that takes a Socket (twisted_net.net), called once for each "
         "connection;\n\na coroutine function (async def) that takes a Stream (twisted_net.streams), run once for each "
         "connection;\n\na Twisted Protocol class, or a Factory class or instance, such as a twisted.web "
-        "Site.\n\nEvery limit, rate, deadline and the graceful stop hold for all of them."
+        "Site.\n\nFor datagrams (--listen udp:...) it is a function that takes (data, address, socket), called for "
+        "each of them, or a coroutine function that takes a UdpSocket (twisted_net.udp).\n\nEvery limit, rate, "
+        "deadline and the graceful stop hold for all that serve connections."
     )
     arguments = "MODULE:HANDLER"
     examples = (
@@ -54,6 +57,7 @@ class Options(ServiceOptions):
             "serve --app-dir /srv/app --factory --listen unix:/run/app.sock:mode=660 shop:make",
             "What make() of /srv/app/shop.py returns, on a UNIX socket.",
         ),
+        ("serve --listen udp::5353 names:answer", "Datagrams: answer(data, address, socket) for each."),
         (
             "serve --listen ssl:8443:privateKey=key.pem:certKey=cert.pem --rate-write 1MB/s shop:site",
             "A Site over TLS, each connection slowed down to 1 MB/s.",
@@ -63,6 +67,22 @@ class Options(ServiceOptions):
 
     handler: str = ""
     """What ``MODULE:HANDLER`` is."""
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether it listens for datagrams, and not for connections."""
+        return isinstance(self.chosen["listen"][0], DatagramTarget)
+
+    def postOptions(self) -> None:
+        """Read every text that was given, here or in the environment."""
+        super().postOptions()
+        for target in self.chosen["listen"]:
+            if isinstance(target, DatagramTarget) != self.datagrams:
+                fail(
+                    self.whole,
+                    f"{self.chosen['listen'][0]} and {target} need different handlers, for connections and for "
+                    "datagrams; serve each by itself",
+                )
 
     def parseArgs(self, *arguments: str) -> None:
         """Exactly one argument: the handler."""
@@ -123,7 +143,11 @@ def makeService(options: Options) -> Launch:
         found = load(options.handler, chosen["app-dir"])
         if chosen["factory"]:
             found = call(found, options.handler)
-        handler = recognise(found, f"{options.handler}()" if chosen["factory"] else options.handler)
+        text = f"{options.handler}()" if chosen["factory"] else options.handler
+        if options.datagrams:
+            receiver = recogniseReceiver(found, text)
+            return launch(options, lambda choices, reactor: forDatagrams(receiver, choices, reactor))
+        handler = recognise(found, text)
     except LoadError as error:
         raise SystemExit(f"{error.theirs}{options.whole}: {error.strerror}") from None
     if not IProtocolFactory.providedBy(handler):

@@ -1,5 +1,5 @@
 """
-DatagramSocket: datagrams as events, in the manner of Node's ``dgram``.
+EventSocket: datagrams as events, in the manner of Node's ``dgram``.
 
 ::
 
@@ -28,7 +28,7 @@ from twisted_net.sansio.emitter import Emitter
 from twisted_net.wire import datagram
 from twisted_net.wire.casting import DatagramOptions
 from twisted_net.wire.datagram import LONGEST, UNSENT_LIMIT, DatagramPort
-from twisted_net.wire.destination import Destination, Place, addressOf, locate, placeOf, targetOf
+from twisted_net.wire.destination import Destination, RawPlace, addressOf, locate, placeOf, targetOf
 
 Listener = Callable[..., object]
 Sent = Callable[[NetError | None, int], object]
@@ -43,7 +43,7 @@ _TYPES: Final[dict[str, tuple[Literal[0, 4, 6], str]]] = {"udp4": (4, ""), "udp6
 _NODES: Final = {"reuseAddr": "reuseAddress", "recvBufferSize": "receiveBuffer", "sendBufferSize": "sendBuffer"}
 
 
-class DatagramSocket(Emitter):
+class EventSocket(Emitter):
     """
     A datagram socket with events. Made by :func:`twisted_net.udp.createSocket`.
 
@@ -110,13 +110,27 @@ class DatagramSocket(Emitter):
             target = self._fitting(UdpTarget(address or _TYPES[self.type][1], port))
         if rest:
             raise OptionError(f"bind: cannot make anything of {rest!r}; see the documented ways to call it")
-        self._checkOpen("bind")
-        if self._phase != "idle":
-            raise NetError("bind: this socket is bound already; make another one", code="ERR_SOCKET_ALREADY_BOUND")
+        self._checkUnbound("bind")
         if listener is not None:
             self.once("listening", listener)
         self._begin(datagram.bind, target)
         return self
+
+    def adopt(self, port: DatagramPort) -> Self:
+        """
+        Take over *port*, which is bound already and not begun. 'listening' is emitted before this returns. Returns the
+        socket.
+
+        :raises NetError: as `bind`.
+        """
+        self._checkUnbound("adopt")
+        self._bound(port)
+        return self
+
+    def _checkUnbound(self, what: str) -> None:
+        self._checkOpen(what)
+        if self._phase != "idle":
+            raise NetError(f"{what}: this socket is bound already; make another one", code="ERR_SOCKET_ALREADY_BOUND")
 
     def _fitting(self, target: UdpTarget | UnixTarget) -> UdpTarget | UnixTarget:
         """*target*, which fits the type of this socket."""
@@ -206,7 +220,7 @@ class DatagramSocket(Emitter):
             self._whenBound("connect", partial(self._connectTo, destination))
         return self
 
-    def _connected(self, place: Place) -> None:
+    def _connected(self, place: RawPlace) -> None:
         assert self._port is not None
         self._port.connect(place)
         self.reactor.callLater(0, self._say, "connect")
@@ -220,7 +234,7 @@ class DatagramSocket(Emitter):
             self._locate(destination, self._connected, partial(self._sent, None, 0))
 
     def _locate(
-        self, destination: Destination, go: Callable[[Place], object], refuse: Callable[[NetError], object]
+        self, destination: Destination, go: Callable[[RawPlace], object], refuse: Callable[[NetError], object]
     ) -> None:
         """Call *go* with the place of *destination*, once a name was looked up; *refuse* with what goes wrong."""
 
@@ -277,7 +291,7 @@ class DatagramSocket(Emitter):
         except NetError as refused:
             refuse(refused)
 
-    def _give(self, data: Bytes, done: Sent | None, place: Place) -> None:
+    def _give(self, data: Bytes, done: Sent | None, place: RawPlace) -> None:
         assert self._port is not None
         sent = self._port.send(data, place)
         if sent is None:
@@ -354,7 +368,7 @@ class DatagramSocket(Emitter):
 
     # -- the engine's news
 
-    def _message(self, data: bytes, place: Place) -> None:
+    def _message(self, data: bytes, place: RawPlace) -> None:
         assert self._port is not None
         if len(data) > LONGEST:
             # Only UNIX has longer ones.
