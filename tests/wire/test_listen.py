@@ -20,6 +20,7 @@ import pytest_twisted
 from certificates import selfSigned
 from conditions import Elsewhere, KnowingNames, NameService, folderOfNobody, needsIPv6, noDescriptors, unprivileged
 from pairs import Side
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredQueue, fail, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory, IStreamServerEndpoint
@@ -32,7 +33,8 @@ from zope.interface.verify import verifyObject
 from twisted_net.address import EndpointTarget, TcpTarget, UdpTarget, UnixTarget
 from twisted_net.errors import AddressError, BusyError, NetError, OptionError
 from twisted_net.sansio.backoff import Backoff
-from twisted_net.wire.listen import BACKLOG, ListeningPort, listen, listenRetrying
+from twisted_net.testing.network import MemoryNetwork
+from twisted_net.wire.listen import BACKLOG, ListeningPort, bind, listen, listenRetrying, serve
 
 LOCAL = TcpTarget("127.0.0.1", 0)
 EVERY_SECOND = Backoff(initial=1, factor=1, maximum=1, jitter=0, attempts=3)
@@ -263,6 +265,62 @@ async def test_cancelledDuringTheLookup() -> None:
     names.answer()
 
 
+# Bound now, serving later
+
+
+@pytest_twisted.ensureDeferred
+async def test_bindThenServe() -> None:
+    servers = Servers()
+    skt = await bind(Elsewhere(), LOCAL)
+    where = skt.getsockname()
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(where)
+    port = await serve(Elsewhere(), servers, skt, backlog=5)
+    assert addressOf(port) == where
+    await servers.meets(where)
+    await port.stopListening()
+    assert (servers.numPorts, servers.started, servers.stopped) == (0, 1, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_boundAndClosed() -> None:
+    skt = await bind(Elsewhere(), LOCAL)
+    where = skt.getsockname()
+    skt.close()
+    async with listening(TcpTarget(*where)):
+        pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatCannotBeBound() -> None:
+    with busy() as target:
+        with pytest.raises(NetError) as caught:
+            await bind(Elsewhere(), target)
+        assert caught.value.code == "EADDRINUSE"
+        assert str(target) in str(caught.value)
+    with pytest.raises(NetError) as caught:
+        await bind(Elsewhere(KnowingNames()), TcpTarget("host.test", 0))
+    assert caught.value.code == "ENOTFOUND"
+    names = NameService("127.0.0.1")
+    binding = bind(Elsewhere(names), TcpTarget("host.test", 0))
+    binding.cancel()
+    with pytest.raises(NetError) as caught:
+        await binding
+    assert caught.value.code == "ECANCELED"
+    names.answer()
+
+
+@pytest_twisted.ensureDeferred
+async def test_servingThatFailsClosesTheSocket() -> None:
+    skt = await bind(Elsewhere(), LOCAL)
+    with pytest.raises(OptionError, match="backlog is -1"):
+        await serve(Elsewhere(), Servers(), skt, backlog=-1)
+    assert skt.fileno() == -1
+    with pytest.raises(NetError) as caught:
+        await serve(Elsewhere(), Servers(), skt)
+    assert caught.value.code == "EBADF"
+
+
 # UNIX
 
 
@@ -371,6 +429,26 @@ async def test_aFactoryThatCannotStart(path: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     async with listening(target):
         """It is free again."""
+
+
+# In memory
+
+
+@pytest.mark.parametrize("where", [TcpTarget("127.0.0.1", 80), UnixTarget("/run/s")])
+def test_aReactorThatMakesItsOwnSockets(where: TcpTarget | UnixTarget) -> None:
+    servers = Servers()
+    with MemoryNetwork() as network:
+
+        async def scene() -> None:
+            port = await listen(network.reactor, servers, where)
+            assert isinstance(port.getHost(), IPv4Address if isinstance(where, TcpTarget) else UNIXAddress)
+            with pytest.raises(NetError) as caught:
+                await listen(network.reactor, servers, where)
+            assert caught.value.code == "EADDRINUSE"
+            await port.stopListening()
+
+        network.run(scene)
+    assert (servers.numPorts, servers.started, servers.stopped) == (0, 1, 1)
 
 
 # Descriptors

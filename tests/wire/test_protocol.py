@@ -1223,6 +1223,81 @@ async def test_pausedBeforeItIsConnected(kind: Kind, early: bool) -> None:
         await user.until(lambda: len(user.received) == 50_000)
 
 
+# Given back
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest_twisted.ensureDeferred
+async def test_giveBack(kind: Kind) -> None:
+    """Who gives back hears nothing more; who comes next has all that came, in order, and the end."""
+    async with line(kind) as (ours, user, peer):
+        peer.write(b"first ")
+        await user.until(lambda: user.received == b"first ")
+        ours.giveBack(b"st ")
+        peer.write(b"second")
+        await turns(10)
+        assert user.received == b"first "
+        assert ours.held in (3, 9)
+        ours.giveBack(b"fir")
+        second = User()
+        ours.user = second
+        ours.attach(second.receive)
+        await second.until(lambda: second.received == b"first second")
+        assert user.events == ["opened", "data"]
+        ours.write(b"answer")
+        await peer.until(lambda: peer.received == b"answer")
+        ours.drop()
+        await second.happened("closed")
+        user.note("closed")  # for the end of the line, which waits for it
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobodyWantsIt() -> None:
+    """What happens while nobody stands behind it is told to nobody; a defect drops it."""
+    async with line() as (ours, user, peer):
+        ours.giveBack(b"")
+        ours.write(bytes(100_000))
+        peer.write(b"x")
+        peer.transport.loseWriteConnection()
+        await peer.until(lambda: len(peer.received) == 100_000)
+        ours.attach(lambda data: 1 / 0)
+        await peer.happened("readEnd")
+        await turns(3)
+        assert user.events == ["opened"]
+        assert isinstance(ours.error, ZeroDivisionError)
+        user.note("closed")
+
+
+def test_muchThatIsGivenBack() -> None:
+    """From the limit on the transport is paused, as for whatever is held; and goes on when it has gone out."""
+    protocol, user, transport, time = arrange(State.OPEN)
+    protocol.holdLimit = 10
+    protocol.giveBack(b"0123456789")
+    assert protocol.pressure.owners == ("full",)
+    protocol.user = user
+    protocol.attach(user.receive)
+    time.advance(0)
+    assert not protocol.pressure.paused
+    assert user.received == b"0123456789"
+    assert transport is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"given back"])
+def test_theEndIsToldAgain(data: bytes) -> None:
+    """After what was given back; when nothing was, the connection is exhausted, and who comes can see that."""
+    protocol, user, _, time = arrange(State.WRITE_ONLY)
+    assert protocol.exhausted
+    protocol.giveBack(data)
+    assert protocol.exhausted is (not data)
+    second = User()
+    protocol.user = second
+    protocol.attach(second.receive)
+    time.advance(0)
+    assert second.events == (["data", "readEnded"] if data else [])
+    assert protocol.exhausted
+    assert user.events.count("readEnded") == 1
+
+
 # Writing
 
 

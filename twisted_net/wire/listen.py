@@ -160,7 +160,12 @@ def serve(reactor: Any, factory: IProtocolFactory, skt: Any, *, backlog: int = B
 
 
 async def _serveBound(reactor: Any, factory: IProtocolFactory, skt: Any, backlog: int) -> ListeningPort:
-    return ListeningPort(_listenWith(reactor, factory, skt, _checkBacklog(backlog)))
+    try:
+        _checkBacklog(backlog)
+    except OptionError:
+        skt.close()
+        raise
+    return ListeningPort(_listenWith(reactor, factory, skt, backlog))
 
 
 async def _refusing(work: Coroutine[Any, Any, T], where: object) -> T:
