@@ -14,14 +14,16 @@ from conditions import Elsewhere, KnowingNames, NameService, needsIPv6
 from logs import LoggedErrors
 from turning import turns, until
 from twisted.internet import reactor as installedReactor
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from twisted_net import udp
-from twisted_net.address import Address
+from twisted_net.address import Address, UdpTarget
 from twisted_net.errors import AddressError, ClosedError, LimitError, NetError, OptionError, RefusedError
 from twisted_net.udp import DatagramSocket
-from twisted_net.wire.datagram import LONGEST, UNSENT_LIMIT
+from twisted_net.wire.casting import DatagramOptions
+from twisted_net.wire.datagram import LONGEST, UNSENT_LIMIT, bind
 
 theReactor: Any = installedReactor
 
@@ -467,3 +469,17 @@ async def test_boundTwice(create: Sockets) -> None:
             socket.bind()
         assert caught.value.code == "ERR_SOCKET_ALREADY_BOUND"
         await until(socket.address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_adopted(create: Sockets) -> None:
+    """A port that somebody else has bound, to be heard from now on."""
+    port = await Deferred.fromCoroutine(bind(theReactor, UdpTarget("127.0.0.1", 0), DatagramOptions()))
+    socket, events = create()
+    assert socket.adopt(port) is socket
+    assert events == [("listening",)]
+    socket.send(b"x", port.address)
+    await until(lambda: len(events) == 2)
+    assert events[1] == ("message", b"x", port.address)
+    with pytest.raises(NetError, match="adopt: this socket is bound already"):
+        socket.adopt(port)

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from twisted_net.address import Address, UdpTarget, UnixTarget
+from twisted_net.udp import dgram
 from twisted_net.udp.dgram import DatagramSocket
 from twisted_net.udp.socket import Received, UdpSocket
 from twisted_net.wire import datagram
@@ -56,7 +57,8 @@ async def bind(
     :param queueLimit: datagrams that are kept while nobody receives; more are dropped, and counted.
     :param family: 4 or 6: which kind of address a name is to have.
     :param reactor: the reactor; default: the global one.
-    :param options: by name, those of :class:`DatagramOptions`: ``broadcast=True``, ``reusePort=True``, ``ttl=4`` ...
+    :param options: by name, those of :class:`~twisted_net.wire.casting.DatagramOptions`: ``broadcast=True``,
+        ``reusePort=True``, ``ttl=4`` ...
     :raises AddressError: what was given is no address.
     :raises OptionError: an option is unknown, or has no such value.
     :raises NetError: ``EADDRINUSE``, ``EACCES``...
@@ -92,11 +94,11 @@ async def _made(
     return UdpSocket(port)
 
 
-def createSocket(options: Mapping[str, Any] | str, listener: Any = None, **keywords: Any) -> DatagramSocket:
+def createSocket(options: Mapping[str, Any] | str, listener: Any = None, **keywords: Any) -> dgram.DatagramSocket:
     """
     A socket with events: ``createSocket("udp4", [listener])``, ``createSocket({"type": "udp6", ...}, [listener])``.
 
     The options are those of :class:`~twisted_net.udp.dgram.DatagramSocket`; *listener* is added for 'message'.
     """
     chosen = {"type": options} if isinstance(options, str) else dict(options)
-    return DatagramSocket(listener=listener, **chosen, **keywords)
+    return dgram.DatagramSocket(listener=listener, **chosen, **keywords)

@@ -1,5 +1,5 @@
 """
-EventSocket: datagrams as events, in the manner of Node's ``dgram``.
+DatagramSocket: datagrams as events, in the manner of Node's ``dgram``.
 
 ::
 
@@ -43,7 +43,7 @@ _TYPES: Final[dict[str, tuple[Literal[0, 4, 6], str]]] = {"udp4": (4, ""), "udp6
 _NODES: Final = {"reuseAddr": "reuseAddress", "recvBufferSize": "receiveBuffer", "sendBufferSize": "sendBuffer"}
 
 
-class EventSocket(Emitter):
+class DatagramSocket(Emitter):
     """
     A datagram socket with events. Made by :func:`twisted_net.udp.createSocket`.
 

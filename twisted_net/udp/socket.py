@@ -19,7 +19,7 @@ from twisted_net.address import Address
 from twisted_net.errors import ClosedError, NetError, OptionError, TimedOutError
 from twisted_net.wire.casting import DatagramOptions
 from twisted_net.wire.datagram import LONGEST, Data, DatagramPort
-from twisted_net.wire.destination import Destination, Place, addressOf, locate, placeOf
+from twisted_net.wire.destination import Destination, RawPlace, addressOf, locate, placeOf
 from twisted_net.wire.waiting import Waiter
 
 
@@ -57,7 +57,7 @@ class UdpSocket:
 
     # -- the engine's news
 
-    def _received(self, data: bytes, place: Place) -> None:
+    def _received(self, data: bytes, place: RawPlace) -> None:
         if self._port.hold(data, place):
             self._wakeOne()
 
@@ -111,12 +111,12 @@ class UdpSocket:
         """
         return await self._send(data, None)
 
-    async def _send(self, data: Data, place: Place) -> int:
+    async def _send(self, data: Data, place: RawPlace) -> int:
         self._raiseError()
         sent = self._port.send(data, place)
         return await self._sendLater(data, place) if sent is None else sent
 
-    async def _sendLater(self, data: Data, place: Place) -> int:
+    async def _sendLater(self, data: Data, place: RawPlace) -> int:
         port = self._port
         waiter = Waiter(port.reactor, lambda waiter: port.withdraw(unsent))
         unsent = port.enqueue(data, place, waiter.fire)
@@ -151,7 +151,7 @@ class UdpSocket:
         data, _ = await self._next("recv", max)
         return data[:max]
 
-    async def _next(self, what: str, most: int) -> tuple[bytes, Place]:
+    async def _next(self, what: str, most: int) -> tuple[bytes, RawPlace]:
         if isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= LONGEST:
             raise OptionError(f"{what}: max is {most!r}; it is a whole number of bytes, 0 to {LONGEST:,}")
         port = self._port
@@ -265,7 +265,7 @@ class UdpSocket:
 
     def setOptions(self, **options: Any) -> None:
         """
-        Change options of :class:`DatagramOptions`: ``broadcast``, ``ttl``, ``loop``, ``interface``...
+        Change options of :class:`~twisted_net.wire.casting.DatagramOptions`: ``broadcast``, ``ttl``, ``loop``...
 
         :raises OptionError: one is unknown, has no such value, or can only be given to ``bind``.
         :raises NetError: the system refuses.

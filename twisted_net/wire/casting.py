@@ -22,7 +22,7 @@ from twisted_net.address import isIP, isIPv4
 from twisted_net.errors import AddressError, NetError, OptionError, forErrno
 from twisted_net.wire.reasons import translate
 
-__all__ = ["EARLY", "DatagramOptions", "joinGroup", "leaveGroup", "refusing"]
+__all__ = ["DatagramOptions", "joinGroup", "leaveGroup", "refusing"]
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def _both(option4: int, option6: int) -> _Numbers:
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
-#: What has to be set before the socket is bound.
+# What has to be set before the socket is bound.
 EARLY: Final[dict[str, _Numbers]] = {
     "reusePort": _everywhere(socket.SO_REUSEPORT, *_INTERNET),
     "reuseAddress": _everywhere(socket.SO_REUSEADDR, *_INTERNET),

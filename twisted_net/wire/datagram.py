@@ -50,12 +50,22 @@ from twisted_net.errors import ClosedError, LimitError, NetError, OptionError, f
 from twisted_net.interfaces import ISocketMaker
 from twisted_net.wire import casting, unixpath
 from twisted_net.wire.casting import DatagramOptions, refusing
-from twisted_net.wire.destination import Place, addressOf
+from twisted_net.wire.destination import RawPlace, addressOf
 from twisted_net.wire.lookup import lookup
 from twisted_net.wire.reasons import translate
 from twisted_net.wire.waiting import outcome
 
-__all__ = ["LONGEST", "QUEUE_LIMIT", "Data", "DatagramPort", "DatagramUser", "Unsent", "bind", "checkQueueLimit", "connect"]
+__all__ = [
+    "LONGEST",
+    "QUEUE_LIMIT",
+    "Data",
+    "DatagramPort",
+    "DatagramUser",
+    "Unsent",
+    "bind",
+    "checkQueueLimit",
+    "connect",
+]
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
@@ -108,7 +118,7 @@ class Unsent:
 
     __slots__ = ("data", "done", "place")
 
-    def __init__(self, data: bytes, place: Place, done: Callable[[NetError | None], object]) -> None:
+    def __init__(self, data: bytes, place: RawPlace, done: Callable[[NetError | None], object]) -> None:
         self.data = data
         self.place = place
         self.done = done
@@ -132,8 +142,8 @@ class DatagramPort:
 
     def __init__(self, reactor: Any, skt: Any, file: unixpath.SocketFile | None = None) -> None:
         self.reactor = reactor
-        self.receive: Callable[[bytes, Place], object] = self.hold
-        self.held: deque[tuple[bytes, Place]] = deque()
+        self.receive: Callable[[bytes, RawPlace], object] = self.hold
+        self.held: deque[tuple[bytes, RawPlace]] = deque()
         self._queueLimit = QUEUE_LIMIT
         self.received = self.dropped = self.sent = 0
         self.family: int = skt.family
@@ -161,7 +171,7 @@ class DatagramPort:
         """Where it is bound; it stays known when it is closed."""
         return self._address
 
-    def connect(self, place: Place) -> None:
+    def connect(self, place: RawPlace) -> None:
         """
         Send to *place*, and hear from nobody else; may be called again for another place.
 
@@ -226,7 +236,7 @@ class DatagramPort:
             self.received += 1
             self.receive(data, place)
 
-    def hold(self, data: bytes, place: Place) -> bool:
+    def hold(self, data: bytes, place: RawPlace) -> bool:
         """Keep a datagram in `held`, or drop and count it when `queueLimit` of them are there; which of the two."""
         if len(self.held) >= self._queueLimit:
             self.dropped += 1
@@ -242,7 +252,7 @@ class DatagramPort:
 
     # -- sending
 
-    def send(self, data: Data, place: Place = None) -> int | None:
+    def send(self, data: Data, place: RawPlace = None) -> int | None:
         """
         Give *data* to the kernel.
 
@@ -253,7 +263,7 @@ class DatagramPort:
         """
         return None if self._unsent else self._give(data, place)
 
-    def enqueue(self, data: Data, place: Place, done: Callable[[NetError | None], object]) -> Unsent:
+    def enqueue(self, data: Data, place: RawPlace, done: Callable[[NetError | None], object]) -> Unsent:
         """
         Let *data* wait for room. It is copied, unless it is ``bytes``.
 
@@ -279,7 +289,7 @@ class DatagramPort:
             if not self._unsent:
                 self._stopWaiting()
 
-    def _awaitRoom(self, place: Place) -> None:
+    def _awaitRoom(self, place: RawPlace) -> None:
         if self.family == socket.AF_UNIX and place is not None:
             self._retry = self.reactor.callLater(RETRY, self.doWrite)
         else:
@@ -306,7 +316,7 @@ class DatagramPort:
             self._unsent.popleft()
             first.done(error)
 
-    def _give(self, data: Data, place: Place) -> int | None:
+    def _give(self, data: Data, place: RawPlace) -> int | None:
         try:
             sent: int = self._skt.send(data) if place is None else self._skt.sendto(data, place)
         except BlockingIOError:
@@ -319,7 +329,7 @@ class DatagramPort:
         self.sent += 1
         return sent
 
-    def _unsendable(self, error: OSError, length: int, place: Place) -> NetError:
+    def _unsendable(self, error: OSError, length: int, place: RawPlace) -> NetError:
         where = self.peer if place is None else addressOf(self.family, place)
         number = error.errno or 0
         if number == errno.EMSGSIZE:
@@ -449,7 +459,12 @@ def _first(hosts: list[str], attempt: Callable[[str], DatagramPort]) -> Datagram
 
 
 def _open(
-    reactor: Any, family: socket.AddressFamily, options: DatagramOptions, *, bound: Place = None, peer: Place = None
+    reactor: Any,
+    family: socket.AddressFamily,
+    options: DatagramOptions,
+    *,
+    bound: RawPlace = None,
+    peer: RawPlace = None,
 ) -> DatagramPort:
     make = reactor.makeSocket if ISocketMaker.providedBy(reactor) else socket.socket
     with ExitStack() as undo:

@@ -18,16 +18,16 @@ from twisted_net.errors import AddressError
 from twisted_net.wire.lookup import lookup
 from twisted_net.wire.waiting import outcome
 
-__all__ = ["Destination", "Place", "addressOf", "datagramTarget", "locate", "placeOf", "targetOf"]
+__all__ = ["Destination", "RawPlace", "addressOf", "datagramTarget", "locate", "placeOf", "targetOf"]
 
 #: An address as the socket module has it.
-Place: TypeAlias = Any
+RawPlace: TypeAlias = Any
 
 Destination: TypeAlias = str | Address | UdpTarget | UnixTarget | tuple[str, int]
 """Whom to send to: ``"host:port"``, ``"/path"``, an address that came with a datagram, a target, or (host, port)."""
 
 
-async def locate(reactor: Any, family: int, destination: Destination) -> Place:
+async def locate(reactor: Any, family: int, destination: Destination) -> RawPlace:
     """
     The place of *destination*, as sockets of *family* are given it. A name is looked up, each time.
 
@@ -46,7 +46,7 @@ async def locate(reactor: Any, family: int, destination: Destination) -> Place:
 
 
 @lru_cache(maxsize=1024)
-def _placeOf(family: int, destination: Destination) -> Place:
+def _placeOf(family: int, destination: Destination) -> RawPlace:
     target = targetOf(destination)
     if isinstance(target, UnixTarget):
         if family != socket.AF_UNIX:
@@ -58,7 +58,7 @@ def _placeOf(family: int, destination: Destination) -> Place:
     return _internetPlace(family, host, target.port) if isIP(host) else None
 
 
-def placeOf(family: int, destination: Destination) -> Place:
+def placeOf(family: int, destination: Destination) -> RawPlace:
     """
     The place of *destination*, as sockets of *family* are given it; None for a name, which has to be looked up.
 
@@ -70,7 +70,7 @@ def placeOf(family: int, destination: Destination) -> Place:
         raise _noDestination(destination) from None
 
 
-def _internetPlace(family: int, host: str, port: int) -> Place:
+def _internetPlace(family: int, host: str, port: int) -> RawPlace:
     if not port:
         raise AddressError(f"{host} port 0: nobody can be reached there; give a port from 1 to 65535", address=host)
     if family == socket.AF_INET6 and isIPv4(host):
@@ -124,7 +124,7 @@ def _noDestination(destination: object) -> AddressError:
 
 
 @lru_cache(maxsize=1024)
-def addressOf(family: int, place: Place) -> Address:
+def addressOf(family: int, place: RawPlace) -> Address:
     """*place*, as a socket of *family* tells it, as an address."""
     if family == socket.AF_UNIX:
         return Address(os.fsdecode(place or b""), None, "unix")
