@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from doors import patient
 from drivers import CANCELLED, Driver, Running, cancelled, everyDriver, onAsyncio, passesOnAsyncio, theReactor
-from talks import Canceller, listening, talking
+from talks import Canceller, connecting, listening, talking
 from turning import turns
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -29,7 +29,7 @@ from twisted_net.errors import (
     WriteError,
 )
 from twisted_net.sansio.faults import Latency, Slicer
-from twisted_net.streams import Stream
+from twisted_net.streams import Listener, Stream
 from twisted_net.streams.connection import READER, Connection, Patience, again, limitOf
 from twisted_net.testing.network import MemoryNetwork
 from twisted_net.wire.waiting import loopOf
@@ -896,6 +896,74 @@ async def test_asyncioCancelsAtEveryTurn() -> None:
 
     async with talking() as (client, server):
         await Running("asyncio", conversation_(client, server)).done
+
+
+async def impatiently(begin: Callable[..., Any], *args: Any) -> Any:
+    """What ``begin(*args)`` gives in the end: a task that is cancelled after 0, 1, 2, ... turns, and begun again."""
+    for patience in range(1_000_000):
+        task = asyncio.ensure_future(begin(*args))
+        for _ in range(patience):
+            if task.done():
+                break
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            return await task
+
+
+async def writtenImpatiently(stream: Stream, data: bytes) -> None:
+    """As `impatiently`, going on with what was not sent."""
+    sent = patience = 0
+    while sent < len(data):
+        task = asyncio.ensure_future(stream.write(data, sent))
+        for _ in range(patience):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            sent = await task
+        except asyncio.CancelledError as error:
+            # A task that had not begun has written nothing.
+            sent = getattr(error, "sent", sent)
+            patience += 1
+
+
+@onAsyncio
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@patient
+async def test_asyncioCancelsEverything(kind: str) -> None:
+    async def client(listener: Listener) -> None:
+        stream = await impatiently(connecting, listener)
+        await writtenImpatiently(stream, b"hello\n" + BIG)
+        assert await impatiently(stream.readLine) == b"welcome"
+        assert await impatiently(stream.readUntil, b"--") == b"until--"
+        assert await impatiently(stream.receive, 5, b"ab") == b"abcde"
+        assert await impatiently(lambda: streams.select([stream])) == ([stream], [])
+        await impatiently(stream.end)
+        assert await impatiently(stream.readAll) == BIG
+        await impatiently(stream.close)
+
+    async def server(listener: Listener) -> None:
+        while True:
+            stream = await impatiently(listener.accept)
+            with suppress(NetError):  # of a client that was cancelled as it connected
+                assert await impatiently(stream.readLine) == b"hello"
+                break
+            await impatiently(stream.close)
+        assert await impatiently(stream.readExactly, len(BIG)) == BIG
+        for piece in (b"welc", b"ome\nun", b"til--c", b"de"):
+            await writtenImpatiently(stream, piece)
+            await asyncio.sleep(0)
+        await writtenImpatiently(stream, BIG)
+        await impatiently(stream.end)
+        await impatiently(stream.close)
+
+    async def both(listener: Listener) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server(listener))
+            group.create_task(client(listener))
+
+    async with listening(kind=kind) as listener:
+        await Running("asyncio", both(listener)).done
 
 
 @onAsyncio

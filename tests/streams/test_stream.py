@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from certificates import selfSigned
 from doors import patient
 from drivers import Running, awaited, cancelled, theReactor
 from hypothesis import settings
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
 from talks import connecting, listening, talking
 from turning import turns, until
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import SSL4ClientEndpoint, SSL4ServerEndpoint
 from twisted.python.failure import Failure
 
 from twisted_net import net, streams
@@ -538,6 +540,37 @@ def test_awokenForNothing() -> None:
                     await reading.done
 
         network.run(scenario)
+
+
+# Over TLS
+
+
+@pytest.mark.tls
+@awaited
+async def test_overTls() -> None:
+    """By endpoints: the same verbs, but for the half-close that TLS transports of Twisted's have not."""
+    reactor = theReactor()
+    signed = selfSigned()
+    async with await streams.listen(SSL4ServerEndpoint(reactor, 0, signed.forServer(), interface="127.0.0.1")) as where:
+        port = where.address.port or 0
+        client = await streams.connect(SSL4ClientEndpoint(reactor, "127.0.0.1", port, signed.forClient()))
+        server = await where.accept()
+        writing = Running("twisted", client.write(b"line\n" + BIG))
+        assert await server.readLine() == b"line"
+        assert await server.readExactly(len(BIG)) == BIG
+        assert await outcome(reactor, writing.done) == len(BIG) + 5
+        writing = Running("twisted", server.write(BIG * 20))
+        await outcome(reactor, Deferred.fromCoroutine(turns(5)))
+        writing.cancel()
+        sent: int = (await outcome(reactor, Deferred.fromCoroutine(cancelled(writing, "twisted")))).sent  # type: ignore[attr-defined]
+        assert 0 < sent < len(BIG) * 20
+        assert await client.readExactly(sent) == (BIG * 20)[:sent]
+        await server.write(b"the last")
+        await server.close()
+        assert await client.readAll() == b"the last"
+        with pytest.raises(NetError):
+            await client.write(b"x")
+        await client.close()
 
 
 # Given away, and taken over
