@@ -44,11 +44,12 @@ from twisted_net.errors import (
 )
 from twisted_net.sansio.faults import Latency, Reset
 from twisted_net.streams import Credentials, Stream
-from twisted_net.streams.connection import Patience
+from twisted_net.streams.connection import Connection, Patience
 from twisted_net.streams.stream import patienceWith
 from twisted_net.testing.explore import explore
 from twisted_net.testing.network import MemoryNetwork
-from twisted_net.wire.waiting import outcome
+from twisted_net.wire.protocol import SocketProtocol
+from twisted_net.wire.waiting import Waiter, outcome
 
 BIG = bytes(range(256)) * 1200
 
@@ -409,6 +410,40 @@ async def test_aReaderHoldsItsStream() -> None:
         await server.close()
 
 
+@everyKind
+@awaited
+async def test_nothingIsLeft(kind: str) -> None:
+    """When a stream is gone, so is everything that stood behind it: no waiter, no connection, no protocol."""
+    kinds = (Stream, Connection, SocketProtocol, Waiter)
+
+    async def alive() -> list[str]:
+        await turns_(3)
+        gc.collect()
+        return sorted(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
+
+    async def conversation() -> None:
+        async with talking(kind=kind) as (client, server):
+            writing = Running("twisted", client.write(BIG * 10))
+            second = Running("twisted", client.write(b"never"))
+            server.setTimeout(0.01)
+            with pytest.raises(TimedOutError):
+                await server.readExactly(len(BIG) * 20)
+            for one in (writing, second):
+                one.cancel()
+                one.done.addErrback(lambda failure: None)
+            await streams.select([server], [client], 0.01)
+
+    before = await alive()
+    for _ in range(3):
+        await conversation()
+    assert await alive() == before
+
+
+def turns_(count: int) -> Any:
+    """As `turns`, for every driver."""
+    return outcome(theReactor(), Deferred.fromCoroutine(turns(count)))
+
+
 def test_madeByHalf() -> None:
     """One that failed to be made has nothing to close."""
     stream = Stream.__new__(Stream)
@@ -560,7 +595,7 @@ async def test_overTls() -> None:
         assert await server.readExactly(len(BIG)) == BIG
         assert await outcome(reactor, writing.done) == len(BIG) + 5
         writing = Running("twisted", server.write(BIG * 20))
-        await outcome(reactor, Deferred.fromCoroutine(turns(5)))
+        await turns_(5)
         writing.cancel()
         sent: int = (await outcome(reactor, Deferred.fromCoroutine(cancelled(writing, "twisted")))).sent  # type: ignore[attr-defined]
         assert 0 < sent < len(BIG) * 20

@@ -45,7 +45,8 @@ class Listener:
     """
     A listening TCP or UNIX socket. Made by :func:`~twisted_net.streams.listen`.
 
-    ``async for stream in listener`` accepts until it is closed; ``async with listener`` closes it.
+    ``async for stream in listener`` accepts until it is closed; ``async with listener`` closes it. It listens until
+    then, whether anybody holds it or not: who is served needs nobody to hold the server.
     """
 
     _log = Logger()
@@ -234,6 +235,7 @@ class Listener:
 
         The coroutines are run by whoever runs this one. When one has returned, its stream is closed, unless it was
         handed over; when one has raised, that is logged with the peer, its stream is aborted, and the others go on.
+        They go on, too, when this coroutine is cancelled: `close` ends them.
 
         :param maximum: how many may run at a time; further clients wait. None: as many as come.
         :raises OptionError: for a maximum below 1.
