@@ -27,7 +27,7 @@ def connect(request: pytest.FixtureRequest, address: str) -> list[str]:
 
 
 def test_netcatListens(request: pytest.FixtureRequest) -> None:
-    """``printf hello | twistd net connect`` against ``nc -N -l``, which answers when it likes."""
+    """A conversation with ``nc -l``, which leaves when our sending ends."""
     with Stranger("nc", "-v", "-N", "-l", "127.0.0.1", "0") as server:
         port = int(server.says(r"Listening on \S+ (\d+)", server.stderr)[1])
         ours = subprocess.Popen(
@@ -35,13 +35,15 @@ def test_netcatListens(request: pytest.FixtureRequest) -> None:
         )
         with ours:
             assert ours.stdin is not None
+            assert ours.stdout is not None
             ours.stdin.write(b"hello\n")
-            ours.stdin.close()
-            ours.stdin = None
+            ours.stdin.flush()
             assert server.stdout.readline() == b"hello\n"
-            assert server.end(b"good day\n")[:2] == (0, b"")
-            assert ours.communicate(timeout=PATIENCE) == (b"good day\n", b"")
+            server.stdin.write(b"good day\n")
+            assert ours.stdout.readline() == b"good day\n"
+            assert ours.communicate(b"bye\n", timeout=PATIENCE) == (b"", b"")
             assert ours.returncode == 0
+            assert server.end()[:2] == (0, b"bye\n")
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])

@@ -34,6 +34,7 @@ from twisted_net.service.journal import Journal
 from twisted_net.service.standard import Input, Output, UnreadError
 from twisted_net.streams import Stream
 from twisted_net.udp import UdpSocket
+from twisted_net.wire.waiting import outcome
 
 Handler = Callable[[Stream], Any]
 
@@ -258,6 +259,31 @@ async def test_pressure(reactor: Any) -> None:
         case.shown.close()
         with pytest.raises(UnreadError):
             await over
+
+
+@pytest_twisted.ensureDeferred
+async def test_pressureOnTheInput(reactor: Any) -> None:
+    """stdin is read as fast as the peer reads, and no faster."""
+
+    async def sleep(stream: Stream) -> None:
+        await outcome(reactor, leave)
+        stream.abort()
+
+    leave: Deferred[None] = Deferred()
+    async with strangers(reactor, sleep) as case:
+        stream = await case.begin()
+        with open("/dev/zero", "rb") as endless:
+            over = Deferred.fromCoroutine(
+                converse(stream, Input(reactor, endless), Output(reactor, case.stdout), halfClose=True)
+            )
+            before = -1
+            while before != stream.protocol.outlet.accepted:
+                before = stream.protocol.outlet.accepted
+                await turns(100)
+            assert 0 < before < 32 * 1024 * 1024
+            leave.callback(None)
+            with pytest.raises(NetError):
+                await over
 
 
 @implementer(IStreamClientEndpoint)

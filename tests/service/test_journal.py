@@ -257,6 +257,7 @@ def test_stderrUnderTwist() -> None:
 
 def test_nobodyRunsUs() -> None:
     useStderr(echo.Options(), LogLevel.warn)(object())
+    useStderr(under(ServerOptions()), LogLevel.warn)(object())
     useJson(echo.Options(), Reactor())(object())
     useJson(under(ServerOptions()), Reactor())(object())
     assert sys.stdout is not None
