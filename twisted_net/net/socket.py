@@ -509,10 +509,14 @@ class Socket(Emitter):
         if error is not None:
             self._refuse(error, callback)
             return False
+        if callback is None:
+            return self._write(raw)
+        outlet = self._begin().outlet
+        # By way of the reactor's flush, which tells the moment at which the kernel has it. What goes straight there is
+        # told on a later turn, and the answer to it may be faster.
+        outlet.fresh = False
         more = self._write(raw)
-        if callback is not None:
-            assert self.protocol is not None
-            self.protocol.outlet.whenSent(callback)
+        outlet.whenSent(callback)
         return more
 
     def writeSequence(self, data: Any) -> None:
