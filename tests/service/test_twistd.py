@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from launched import TWIST, TWISTD, Ended, Running, connect, daemon, drained, gone, run, talk
+from launched import PATIENCE, TWIST, TWISTD, Ended, Running, connect, daemon, drained, gone, run, talk
 from programs import until
 
 FOREGROUND = ("-n", "--pidfile=")
@@ -181,9 +181,38 @@ def test_coroutines(folder: Path, reactor: str) -> None:
     assert "serve has stopped" in ended.out
 
 
+EXAMPLES = str(Path(__file__).parent.parent.parent / "docs" / "examples")
+
+
+@pytest.mark.parametrize("handler", ["answer", "answerAll"])
+def test_theManualsDatagrams(tmp_path: Path, handler: str) -> None:
+    words = ("--listen", "udp:127.0.0.1:0", "--listen", "unixgram:./x.sock", "--app-dir", EXAMPLES)
+    program = Running(TWISTD, *FOREGROUND, "net", "serve", *words, f"serve_names:{handler}", folder=tmp_path)
+    with program, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        host, _, port = program.address().removeprefix("udp:").rpartition(":")
+        assert program.address() == "unixgram:./x.sock"
+        client.settimeout(PATIENCE)
+        client.sendto(b"hello", (host, int(port)))
+        assert client.recv(100) == b"HELLO"
+        ended = stopped(program)
+    assert (ended.code, ended.err) == (0, "")
+    assert "serve has stopped" in ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "asyncio"])
+def test_aCoroutineInADaemon(tmp_path: Path, reactor: str) -> None:
+    words = ("net", "serve", "--listen", "./x.sock", "--app-dir", EXAMPLES, "serve_shout:shout")
+    assert run(TWISTD, "--reactor", reactor, *DAEMON, *words, folder=tmp_path) == Ended(0, "", "")
+    with daemon(tmp_path / "net.pid") as pid:
+        assert talk(f"unix:{tmp_path}/x.sock", b"hello") == b"welcome\r\nHELLO"
+        os.kill(pid, signal.SIGTERM)
+        gone(pid)
+    assert "serve has stopped" in (tmp_path / "net.log").read_text()
+
+
 def test_theManualsCoroutine(tmp_path: Path) -> None:
-    examples = Path(__file__).parent.parent.parent / "docs" / "examples"
-    words = ("net", "serve", *LOCAL, "--app-dir", str(examples), "serve_shout:shout")
+    words = ("net", "serve", *LOCAL, "--app-dir", EXAMPLES, "serve_shout:shout")
     with Running(TWISTD, *FOREGROUND, *words, folder=tmp_path) as program:
         assert talk(program.address(), b"hello") == b"welcome\r\nHELLO"
         assert stopped(program).code == 0
