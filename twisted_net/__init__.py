@@ -30,7 +30,7 @@ One engine for connections, and faces on it:
     the test kit: a network in memory with a clock that jumps, faults, fixtures and checks, for any Twisted project.
 
 ``twistd net``
-    the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``.
+    the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``, ``twistd net connect ADDRESS``.
 
 What can go wrong is in :mod:`twisted_net.errors`, how addresses are written in :mod:`twisted_net.address`.
 """

@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 twisted_net_commands = ServiceMaker(
     "twisted_net commands",
     "twisted_net.service",
-    "Run a TCP or UNIX service: echo, discard, or a handler of your own.",
+    "Run a TCP, UNIX or UDP service (echo, discard, or a handler of yours), or connect to one.",
     "net",
 )
