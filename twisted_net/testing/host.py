@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from twisted_net.errors import OptionError
-from twisted_net.testing.kernel.datagram import DatagramSocket
+from twisted_net.testing.kernel.datagram import MemoryUdpSocket
 from twisted_net.testing.kernel.link import Road
 from twisted_net.testing.kernel.ports import Ports, address, isLoopback
 from twisted_net.testing.kernel.sockets import Place, Socket, failure
@@ -101,7 +101,7 @@ class Host:
         :raises OSError: ``EMFILE`` when too many are open; ``EAFNOSUPPORT``.
         """
         self.maybeFail("socket")
-        return StreamSocket(self, family) if kind == socket.SOCK_STREAM else DatagramSocket(self, family)
+        return StreamSocket(self, family) if kind == socket.SOCK_STREAM else MemoryUdpSocket(self, family)
 
     def openDescriptor(self, skt: Socket | None) -> int:
         """Give *skt* a number; None is no socket, but takes one all the same.

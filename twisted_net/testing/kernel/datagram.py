@@ -32,7 +32,7 @@ _JOIN: Final = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP), (socket.IPPROTO_I
 _LEAVE: Final = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP), (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP)}
 
 
-class DatagramSocket(Socket):
+class MemoryUdpSocket(Socket):
     """A UDP socket of a host in memory.
 
     :ivar dropped: datagrams that came and did not fit into the queue.
@@ -266,7 +266,7 @@ class _ToMembers:
         self._port = port
 
     def __call__(self, data: bytes) -> None:
-        if not any(isinstance(skt, DatagramSocket) and skt.isMember(self._group) for skt in self._host.sockets()):
+        if not any(isinstance(skt, MemoryUdpSocket) and skt.isMember(self._group) for skt in self._host.sockets()):
             return
         for skt in self._host.ports.bound((self._group, self._port)):
             if (skt.isMember(self._group) or skt.hearsAll()) and skt.hears(self._source):

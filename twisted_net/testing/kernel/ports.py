@@ -21,7 +21,7 @@ from twisted_net.testing.kernel.sockets import Place, Socket, failure
 
 if TYPE_CHECKING:
     from twisted_net.testing.host import Host
-    from twisted_net.testing.kernel.datagram import DatagramSocket
+    from twisted_net.testing.kernel.datagram import MemoryUdpSocket
     from twisted_net.testing.kernel.stream import StreamSocket
 
 #: Ports that are given to who asks for none (RFC 6335, section 6).
@@ -195,7 +195,7 @@ class Ports:
             self._turn += 1
         return found[self._turn % len(found)] if found else None
 
-    def receiver(self, remote: Place, source: Place) -> DatagramSocket | None:
+    def receiver(self, remote: Place, source: Place) -> MemoryUdpSocket | None:
         """Whom a datagram from *source* to *remote* is for: the most particular one, and of equal ones the last."""
         best: Any = None
         for skt in self.bound(remote):
@@ -203,7 +203,7 @@ class Ports:
                 best = skt
         return best  # type: ignore[no-any-return]
 
-    def bound(self, remote: Place) -> list[DatagramSocket]:
+    def bound(self, remote: Place) -> list[MemoryUdpSocket]:
         """The UDP sockets that are bound to *remote*, or to its port of every address."""
         bound = self._bound.get((socket.SOCK_DGRAM, remote[1]), ())
         found: Any = [skt for skt in bound if not skt.closed and _takes(skt, remote[0])]
@@ -252,7 +252,7 @@ def _takes(skt: Socket, text: str) -> bool:
     return any(one == plain or _isWhole(one, plain) for one in _ranges(skt, skt.place[0]))
 
 
-def _rank(skt: DatagramSocket) -> tuple[bool, bool]:
+def _rank(skt: MemoryUdpSocket) -> tuple[bool, bool]:
     """How particular a socket is: who is connected comes before who is bound to one address."""
     return skt.isConnected, skt.place[0] not in ANY.values()
 
