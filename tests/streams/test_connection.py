@@ -968,6 +968,26 @@ async def test_asyncioCancelsEverything(kind: str) -> None:
 
 @onAsyncio
 @patient
+async def test_closedBetweenTheEndAndTheResumption() -> None:
+    """Who waits for everything, and has not been resumed when it is there and dropped, is told so."""
+    async with talking() as (client, server):
+        reading = Running("asyncio", client.readAll())
+        await turns(2)
+        await server.write(b"dropped")
+        server.protocol.end()
+
+        def close() -> None:
+            if client._connection.ended:
+                client.unwatch(close)
+                client.abort()
+
+        client.watch(close)
+        with pytest.raises(ClosedError, match="closed meanwhile"):
+            await reading.done
+
+
+@onAsyncio
+@patient
 async def test_aTurnThatWasGivenToWhoIsCancelled() -> None:
     """Whoever is cancelled after it was his turn, and before he was resumed, passes it on."""
 

@@ -148,6 +148,25 @@ def test_whoReadsSlowly() -> None:
         network.run(scenario)
 
 
+def test_cancelledWhileItWaits() -> None:
+    """The pause that the pipe had asked for goes with it."""
+    with MemoryNetwork() as network:
+
+        async def scenario() -> None:
+            async with joined(network) as (client, one, other, server):
+                piping = Running("twisted", streams.pipe(one, other))
+                writing = Running("twisted", client.write(BIG))
+                await network.sleep(10)
+                piping.cancel()
+                await cancelled(piping, "twisted")
+                other.protocol.end()
+                carried = await server.readAll()
+                assert carried + await one.readExactly(len(BIG) - len(carried)) == BIG
+                await writing.done
+
+        network.run(scenario)
+
+
 def test_cancelledAtEveryTime() -> None:
     """Piped, cancelled, used by hand, and piped again: nothing is missing, and nothing is doubled."""
 

@@ -229,6 +229,19 @@ async def test_oneFails(kind: Kind) -> None:
         assert str(met.second.error) == "one of them"
 
 
+@every
+@patient
+async def test_oneIsGone(kind: Kind) -> None:
+    """Without an error, and without an end that could be passed on: the other one is closed in good order."""
+    async with meeting(kind) as met:
+        met.introduce()
+        met.left.transport.write(b"the last")
+        await met.right.until(lambda: met.right.received == b"the last")
+        met.first.drop()
+        await ended(met.right)
+        assert await met.ended() is None
+
+
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @patient
 async def test_whoHadEndedBefore(kind: Kind) -> None:
