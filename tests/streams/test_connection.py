@@ -23,14 +23,13 @@ from twisted_net.errors import (
     EndError,
     LimitError,
     NetError,
-    OptionError,
     ResetError,
     TimedOutError,
     WriteError,
 )
 from twisted_net.sansio.faults import Latency, Slicer
 from twisted_net.streams import Listener, Stream
-from twisted_net.streams.connection import READER, Connection, Patience, again, limitOf
+from twisted_net.streams.connection import READER, Connection, Patience, again
 from twisted_net.testing.network import MemoryNetwork
 from twisted_net.wire.waiting import loopOf
 
@@ -48,19 +47,6 @@ def test_patience() -> None:
     assert Patience(call=5).left(0.0, 100.0) == 0
     assert Patience(wait=2, call=5).left(98.0, 100.0) == 2
     assert Patience(wait=4, call=5).left(98.0, 100.0) == 3
-
-
-@pytest.mark.parametrize("none", [None, -1, -0.5, float("inf")])
-def test_noLimit(none: float | None) -> None:
-    assert limitOf("timeout", none) is None
-
-
-def test_aLimit() -> None:
-    assert limitOf("timeout", 0) == 0
-    assert limitOf("timeout", 2) == 2.0
-    for wrong in (float("nan"), True, "5"):
-        with pytest.raises(OptionError, match=r"grace is .*; it must be a number of seconds"):
-            limitOf("grace", wrong)  # type: ignore[arg-type]
 
 
 def test_anErrorIsRaisedAgain() -> None:

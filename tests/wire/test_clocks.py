@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from twisted_net.wire.clocks import Clocks, RestClock
+from twisted_net.errors import OptionError
+from twisted_net.wire.clocks import Clocks, RestClock, limitOf
 
 
 class Bell:
@@ -190,3 +191,19 @@ def test_cancelStopsAll(time: Clock, bell: Bell) -> None:
     clocks.touch()
     time.advance(100)
     assert bell.rang == []
+
+
+# limits of time
+
+
+@pytest.mark.parametrize("none", [None, -1, -0.5, float("inf")])
+def test_noLimit(none: float | None) -> None:
+    assert limitOf("timeout", none) is None
+
+
+def test_aLimit() -> None:
+    assert limitOf("timeout", 0) == 0
+    assert limitOf("timeout", 2) == 2.0
+    for wrong in (float("nan"), True, "5"):
+        with pytest.raises(OptionError, match=r"grace is .*; it must be a number of seconds"):
+            limitOf("grace", wrong)  # type: ignore[arg-type]

@@ -28,12 +28,13 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted_net.address import Target, UdpTarget, parseTarget
 from twisted_net.errors import AddressError
 from twisted_net.streams.choosing import select
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, limitOf
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection
 from twisted_net.streams.dialling import Pending, StillConnectingError, begin
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
 from twisted_net.streams.pipe import Piped, pipe
 from twisted_net.streams.stream import Credentials, Stats, Stream
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 from twisted_net.wire.options import SocketOptions

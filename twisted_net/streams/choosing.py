@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted_net.errors import OptionError
-from twisted_net.streams.connection import limitOf
 from twisted_net.streams.dialling import Pending
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
 from twisted_net.streams.stream import Stream
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.waiting import Waiter
 
 Readable = Stream | Listener | Master

@@ -17,7 +17,6 @@ connection gone; besides them anybody may watch (`select`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import copy
 from functools import partial
@@ -28,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_net.errors import BusyError, ClosedError, EndError, NetError, OptionError, TimedOutError, WriteError
+from twisted_net.errors import BusyError, ClosedError, EndError, NetError, TimedOutError, WriteError
 from twisted_net.interfaces import IConnectionUser
 from twisted_net.sansio.buffer import ReadBuffer
 from twisted_net.sansio.lifecycle import State
@@ -538,14 +537,3 @@ class Connection:
 def again(error: E) -> E:
     """*error*, to be raised once more: another one, for each has a traceback, ``partial`` and ``sent`` of its own."""
     return copy(error).with_traceback(None) if isinstance(error, NetError) else error
-
-
-def limitOf(name: str, seconds: float | None) -> float | None:
-    """A limit of time as everybody may give it: None, a negative number and infinity are no limit.
-
-    :raises OptionError: *seconds*, which is called *name*, is no number.
-    """
-    isNumber = isinstance(seconds, int | float) and not isinstance(seconds, bool) and not math.isnan(seconds)
-    if seconds is not None and not isNumber:
-        raise OptionError(f"{name} is {seconds!r}; it must be a number of seconds, or None for no limit")
-    return None if seconds is None or seconds < 0 or math.isinf(seconds) else float(seconds)

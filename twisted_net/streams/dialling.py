@@ -11,8 +11,9 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Target
 from twisted_net.errors import BusyError, ClosedError, TimedOutError
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, again, limitOf
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, again
 from twisted_net.streams.stream import Stream
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.dial import dial
 from twisted_net.wire.once import Once
 from twisted_net.wire.options import SocketOptions

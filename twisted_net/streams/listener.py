@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Address, Target
 from twisted_net.errors import BusyError, ClosedError, OptionError, TimedOutError
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience, limitOf
+from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience
 from twisted_net.streams.stream import Stats, Stream, patienceWith
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG, ListeningPort, listen, serve

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from twisted_net.address import Address
 from twisted_net.errors import EndError, LimitError, OptionError, TimedOutError
-from twisted_net.streams.connection import FOREVER, Connection, Patience, limitOf
+from twisted_net.streams.connection import FOREVER, Connection, Patience
 from twisted_net.wire import layers
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.protocol import SocketProtocol
 

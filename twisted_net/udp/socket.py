@@ -8,7 +8,6 @@ and passes on the word to the next one.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted_net.address import Address
 from twisted_net.errors import ClosedError, NetError, OptionError, TimedOutError
 from twisted_net.wire.casting import DatagramOptions
+from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.datagram import LONGEST, Data, DatagramPort
 from twisted_net.wire.destination import Destination, RawPlace, addressOf, locate, placeOf
 from twisted_net.wire.waiting import Waiter
@@ -191,10 +191,7 @@ class UdpSocket:
         :param seconds: None (the default), or a negative number: for ever; 0: not at all.
         :raises OptionError: it is no number.
         """
-        isNumber = isinstance(seconds, int | float) and not isinstance(seconds, bool) and not math.isnan(seconds)
-        if seconds is not None and not isNumber:
-            raise OptionError(f"seconds is {seconds!r}; it must be a number of seconds, or None for no limit")
-        self._patience = None if seconds is None or seconds < 0 or math.isinf(seconds) else float(seconds)
+        self._patience = limitOf("seconds", seconds)
 
     def _deadline(self) -> float | None:
         return None if self._patience is None else self._port.reactor.seconds() + self._patience

@@ -4,14 +4,18 @@ Two kinds.  A *countdown* runs once from when it is set (lifetime, first byte). 
 happens (idle, half-open): bytes only mark the time on a :class:`~twisted_net.sansio.deadline.Deadline`, and the one
 timer asks it when it fires, so a busy connection costs no timer resets (a ``callLater`` and a ``cancel`` per segment
 would be a fifth of the whole echo).
+
+Beside them stands `limitOf`, which reads a limit of time as callers may give it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from twisted_net.errors import OptionError
 from twisted_net.sansio.deadline import Deadline
 
 
@@ -110,3 +114,14 @@ class Clocks:
         self._rests.clear()
         self._countdowns.clear()
         self._touched = ()
+
+
+def limitOf(name: str, seconds: float | None) -> float | None:
+    """A limit of time as everybody may give it: None, a negative number and infinity are no limit.
+
+    :raises OptionError: *seconds*, which is called *name*, is no number.
+    """
+    isNumber = isinstance(seconds, int | float) and not isinstance(seconds, bool) and not math.isnan(seconds)
+    if seconds is not None and not isNumber:
+        raise OptionError(f"{name} is {seconds!r}; it must be a number of seconds, or None for no limit")
+    return None if seconds is None or seconds < 0 or math.isinf(seconds) else float(seconds)
