@@ -1007,3 +1007,20 @@ def _playedOnTheLoopback() -> None:
 @pytest.mark.usefixtures("_playedOnTheLoopback")
 def test_modelOnTheLoopback() -> None:
     """What it says was played."""
+
+
+def test_moreThanTheEngineKeepsIsRefused() -> None:
+    """With nothing sent of it, and the stream as it was."""
+
+    async def scene() -> None:
+        async with talking(network) as (client, server):
+            client.protocol.outlet.limit = 2_000_000
+            with pytest.raises(LimitError, match=r"2500000 bytes at once; at most 2000000 may be unsent") as caught:
+                await client.write(bytes(3_000_000), 500_000)
+            assert (caught.value.sent, caught.value.code) == (500_000, "ENOBUFS")
+            sending = Deferred.fromCoroutine(client.write(bytes(2_000_000)))
+            assert await server.readExactly(2_000_000) == bytes(2_000_000)
+            assert await sending == 2_000_000
+
+    with MemoryNetwork() as network:
+        network.run(scene)

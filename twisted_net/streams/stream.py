@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Bytes that a line, or what comes before a separator, may have.
 LINE_LIMIT: Final = 64 * 1024
 
+#: A write of so many bytes is held against what the engine keeps unsent.
+LARGE: Final = 1024 * 1024
+
 #: Bytes that `Stream.readAll` keeps at most.
 ALL_LIMIT: Final = 64 * 1024 * 1024
 
@@ -227,6 +230,8 @@ class Stream:
         :raises NetError: with ``sent``: the index after the last byte that was given to the transport and can no
             longer be withdrawn. The rest is never sent unless it is written again: ``write(data, error.sent)`` goes on
             without loss or repetition (LUAS-27). A cancellation has it too: ``cancelled.sent``.
+        :raises LimitError: it is more than the engine keeps unsent (256 MiB, unless ``protocol.outlet.limit`` says
+            otherwise): nothing of it was sent, and the stream goes on.
         """
         if start == 0 and stop is None and type(data) is bytes:
             piece = data
@@ -234,6 +239,13 @@ class Stream:
             first, last, _ = slice(start, stop).indices(len(data))
             start, piece = first, bytes(memoryview(data)[first:last])
         connection = self._connection
+        if len(piece) > LARGE and connection.outlet.unsent + len(piece) > connection.outlet.limit:
+            raise LimitError(
+                f"write: {len(piece)} bytes at once; at most {connection.outlet.limit} may be unsent: write them in "
+                "pieces, or raise stream.protocol.outlet.limit",
+                sent=start,
+                code="ENOBUFS",
+            )
         if not connection.writing and not connection.writeShut:
             begin = connection.outlet.accepted
             if connection.outlet.write(piece):
