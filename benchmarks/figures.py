@@ -32,7 +32,12 @@ def about(**more: Any) -> dict[str, Any]:
     return {**versions, **more}
 
 
-def write(path: Path | None, about: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
+def ratios(values: Mapping[str, float], against: str) -> dict[str, float]:
+    """Each value as a multiple of the one named *against*: what stays true on another machine."""
+    return {name: round(value / values[against], 2) for name, value in values.items()}
+
+
+def write(path: Path | None, about: Mapping[str, Any], figures: Mapping[str, Any], ratios: Mapping[str, Any]) -> None:
     """Write them to *path*, if there is one."""
     if path is not None:
-        path.write_text(json.dumps({"about": about, "figures": figures}, indent=2) + "\n")
+        path.write_text(json.dumps({"about": about, "figures": figures, "ratios": ratios}, indent=2) + "\n")

@@ -202,9 +202,10 @@ def main() -> None:
         for name, measured in present.items():
             measured.append(measure(name, count))
     medians = {name: round(statistics.median(measured)) for name, measured in present.items()}
+    ratios = figures.ratios(medians, "asyncio streams")
     for name, each in medians.items():
-        print(f"{name:18} {each:6} bytes for each of {count} connections")
-    figures.write(options.json, figures.about(connections=count, rounds=rounds), medians)
+        print(f"{name:18} {each:6} bytes for each of {count} connections, {ratios[name]:.2f} of asyncio streams")
+    figures.write(options.json, figures.about(connections=count, rounds=rounds), medians, ratios)
 
 
 if __name__ == "__main__":

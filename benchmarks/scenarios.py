@@ -157,11 +157,12 @@ def main() -> None:
         }
         for name, rates in measured.items()
     }
+    ratios = figures.ratios({name: row["per CPU second"] for name, row in medians.items()}, "loopback")
     for name, row in medians.items():
-        spread = f"from {row['lowest']} to {row['highest']}"
+        spread = f"from {row['lowest']} to {row['highest']}; {ratios[name]:.2f} of loopback"
         print(f"{name:18} {row['per CPU second']:6} scenarios per CPU second ({spread})")
     reactor = type(outer.reactor).__name__
-    figures.write(options.json, figures.about(reactor=reactor, scenarios=count, rounds=rounds), medians)
+    figures.write(options.json, figures.about(reactor=reactor, scenarios=count, rounds=rounds), medians, ratios)
 
 
 if __name__ == "__main__":

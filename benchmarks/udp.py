@@ -200,12 +200,14 @@ def main() -> None:
     for server in servers.values():
         server.stop()
     medians = {
-        name: {f"window of {window}": round(statistics.median(measured[name, window]), 1) for window in WINDOWS}
-        for name in servers
+        f"window of {window}": {name: round(statistics.median(measured[name, window]), 1) for name in servers}
+        for window in WINDOWS
     }
-    for name, row in medians.items():
-        print(f"{name:26}", *(f"{told}: {value:5.1f} us" for told, value in row.items()), sep="  ")
-    figures.write(options.json, figures.about(datagrams=count, rounds=rounds, payload=len(PAYLOAD)), medians)
+    ratios = {told: figures.ratios(each, "Twisted, epoll") for told, each in medians.items()}
+    for told, each in medians.items():
+        for name, value in each.items():
+            print(f"{told:13} {name:26} {value:5.1f} us, {ratios[told][name]:.2f} of Twisted's bare protocol on epoll")
+    figures.write(options.json, figures.about(datagrams=count, rounds=rounds, payload=len(PAYLOAD)), medians, ratios)
 
 
 if __name__ == "__main__":
