@@ -31,6 +31,7 @@ WIRE = (
     "clocks",
     "protocol",
     "once",
+    "seldom",
     "factory",
     "hosting",
     "relay",

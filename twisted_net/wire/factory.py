@@ -55,6 +55,7 @@ from twisted_net.wire import layers
 from twisted_net.wire.limits import Admission, Limits, Meter, peerKey
 from twisted_net.wire.outlet import HIGH_WATER_MARK
 from twisted_net.wire.protocol import NO_LIMITS, SocketProtocol
+from twisted_net.wire.seldom import Seldom
 
 WAIT_LIMIT: Final = 128
 """Connections that wait for admission at most: a stock port accepts up to 100 more after it was paused, and listens in
@@ -63,6 +64,14 @@ powers of two."""
 REST_AFTER_FAILED_ACCEPT: Final = 0.1
 """Seconds for which accepting rests when the system has no room for another connection: the order of a human's blink,
 not of a spin."""
+
+REFUSED: Final = (
+    "{count} connection(s) refused: the limit {name!r} is reached ({living} connections, {refused} refused in all)"
+)
+ACCEPT_FAILED: Final = (
+    "accept failed {count} time(s): no descriptor or no memory is left ({living} connections); "
+    "close something, or raise the limit of open files"
+)
 
 LIMIT_NAMES: Final = (
     "connections",
@@ -165,8 +174,8 @@ class SocketFactory:
         self._drained: list[Deferred[None]] = []
         self._late: list[IDelayedCall] = []
         self._seen = 0
-        self._lastLine: float | None = None
-        self._unlogged = 0
+        self._refusals = Seldom(self._log, reactor, REFUSED)
+        self._failures = Seldom(self._log, reactor, ACCEPT_FAILED)
 
     # -- IProtocolFactory
 
@@ -175,6 +184,7 @@ class SocketFactory:
 
     def doStop(self) -> None:
         """A port has stopped using this factory."""
+        self._sayAll()
 
     def buildProtocol(self, addr: IAddress | None) -> SocketProtocol:
         """A protocol for a connection from *addr*; whether it is admitted is decided when its transport is there."""
@@ -310,13 +320,7 @@ class SocketFactory:
         self.counters.add("refused")
         if name is not None:
             self._tell(name, protocol, "refused")
-            self._logSeldom(
-                "{count} connection(s) refused: the limit {name!r} is reached ({living} connections, {refused} refused "
-                "in all)",
-                name=name,
-                living=len(self._table),
-                refused=self.counters["refused"],
-            )
+            self._refusals.warn(name=name, living=len(self._table), refused=self.counters["refused"])
         self._close(
             protocol,
             Failure(NetError(f"refused: {name or 'the server is stopping'}", code="ECONNREFUSED", fault="limit")),
@@ -348,15 +352,6 @@ class SocketFactory:
                 self.watcher.limitPassed(name, Address.fromTwisted(protocol.getPeer()), action)
             except Exception:
                 self._log.failure("the watcher of limits raised")
-
-    def _logSeldom(self, text: str, **values: object) -> None:
-        # One line a second, however many come: a flood must not become a flood of log lines.
-        self._unlogged += 1
-        now = self.reactor.seconds()
-        if self._lastLine is None or not 0 <= now - self._lastLine < 1.0:
-            self._log.warn(text, count=self._unlogged, **values)
-            self._lastLine = now
-            self._unlogged = 0
 
     def leave(self, protocol: SocketProtocol) -> None:
         """A connection is gone; called by the protocol."""
@@ -434,6 +429,7 @@ class SocketFactory:
             release()
         if not self._ports:
             self._stopResting()
+            self._sayAll()
 
     def _stopAccepting(self) -> None:
         for port in self._ports:
@@ -452,11 +448,7 @@ class SocketFactory:
         if self._restCall is None:
             self.acceptance.pause("exhausted")
             self._restCall = self.reactor.callLater(REST_AFTER_FAILED_ACCEPT, self._rested)
-        self._logSeldom(
-            "accept failed {count} time(s): no descriptor or no memory is left ({living} connections); "
-            "close something, or raise the limit of open files",
-            living=len(self._table),
-        )
+        self._failures.warn(living=len(self._table))
 
     def _rested(self) -> None:
         self._restCall = None
@@ -467,6 +459,10 @@ class SocketFactory:
         if call is not None:
             call.cancel()
             self.acceptance.resume("exhausted")
+
+    def _sayAll(self) -> None:
+        self._refusals.stop()
+        self._failures.stop()
 
     @property
     def seen(self) -> int:
@@ -493,6 +489,7 @@ class SocketFactory:
             self._refuse(self._waiting.popleft(), None)
         self._stopWaitingForRate()
         self._stopResting()
+        self._sayAll()
 
     def start(self) -> None:
         """Admit again, after `stop`."""
