@@ -292,6 +292,7 @@ async def test_whoRunsCoroutines(reactor: Any) -> None:
     """asyncio where it runs the reactor, so that its libraries work in them; Twisted elsewhere."""
 
     async def nap(stream: Stream) -> None:
+        await stream.readAll()  # closed with something unread, a socket answers with RST
         await (deferLater(reactor, 0) if loopOf(reactor) is None else asyncio.sleep(0))
         await stream.write(b"slept")
 
