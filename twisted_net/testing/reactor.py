@@ -156,7 +156,7 @@ class MemoryReactor(ReactorBase):
         """When something is due: now, for a turn that has work; None when nothing ever is."""
         if self.host.ready or self.threadCallQueue or self._justStopped:
             return self._network.now
-        entry = self._nextCall()
+        entry = self._nextCall() if self._calls else None
         return None if entry is None else entry[0]
 
     def _nextCall(self) -> tuple[float, int, DelayedCall] | None:
@@ -180,7 +180,8 @@ class MemoryReactor(ReactorBase):
 
     def turn(self) -> None:
         """What is due, and then every socket that is ready."""
-        self._runDue()
+        if self._calls or self.threadCallQueue or self._justStopped:
+            self._runDue()
         ready = self.host.ready
         for _ in range(len(ready)):
             if not ready:  # the host has died in between
