@@ -354,6 +354,33 @@ def test_withoutASeedNothingIsLeftToChance(tmp_path: Path) -> None:
     assert re.search(r"-+ network -+\nWhat happened on the network:\n", runs[0].text)
 
 
+def test_aClaimThatFailsIsShownWhereTheScriptSaysIt(tmp_path: Path) -> None:
+    source = """
+        async def test_bytes(memoryNetwork, netServer):
+            client = await (await netServer(Echo)).connects()
+            client.sends(b"hello")
+            await client.hears(b"hullo")
+
+        async def test_word(memoryNetwork, netServer):
+            client = await (await netServer(Echo)).connects()
+            await client.hears("end")
+
+        async def test_silence(memoryNetwork, netServer):
+            client = await (await netServer(Echo)).connects()
+            client.sends(b"hello")
+            await client.hearsNothing(1)
+
+        async def test_defect(memoryNetwork, netServer):
+            client = await (await netServer(Echo)).connects()
+            await client.hears(5)
+    """
+    run = ran(tmp_path, source, *ALONE, "--tb=short")
+    assert set(run.outcomes.values()) == {"failed"}
+    shown = dict(re.findall(r"^_+ (test_\w+) _+$\n((?s:.*?))(?=^_+ test_|^=+ )", run.text, re.M))
+    assert all("HeardError: client was to hear" in shown[name] for name in ("test_bytes", "test_word", "test_silence"))
+    assert [name for name, text in shown.items() if "peers.py" in text] == ["test_defect"]
+
+
 # -- leaks
 
 

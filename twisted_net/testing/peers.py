@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any, Final, Literal
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -83,6 +84,10 @@ _LOSSES = ("close", "reset", "abort")
 
 class HeardError(AssertionError):
     """A line of a script has not come true, and shows what happened instead."""
+
+
+# pytest then shows the script's line, and not the frames of this file; a defect in here is shown whole.
+__tracebackhide__ = methodcaller("errisinstance", HeardError)
 
 
 @dataclass(frozen=True, slots=True)
