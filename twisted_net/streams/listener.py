@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Address, Target
 from twisted_net.errors import BusyError, ClosedError, OptionError, TimedOutError
-from twisted_net.streams.connection import BUFFER_LIMIT, Connection, Patience
+from twisted_net.streams.connection import BUFFER_LIMIT, FOREVER, Connection, Patience
 from twisted_net.streams.stream import Stats, Stream, patienceWith
 from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.factory import SocketFactory
@@ -115,7 +115,11 @@ class Listener:
         return None if self._closed else self.address
 
     def setTimeout(self, seconds: float | None, mode: Literal["b", "t"] = "b") -> None:
-        """How long `accept` waits: see :meth:`Stream.setTimeout <twisted_net.streams.stream.Stream.setTimeout>`."""
+        """
+        How long `accept` waits: see :meth:`Stream.setTimeout <twisted_net.streams.stream.Stream.setTimeout>`.
+
+        `serve` waits for ever.
+        """
         self._checkOpen("setTimeout")
         self._patience = patienceWith(self._patience, seconds, mode)
 
@@ -180,6 +184,9 @@ class Listener:
         :raises BusyError: somebody else is accepting.
         :raises ClosedError: the listener is closed.
         """
+        return await self._next(self._patience)
+
+    async def _next(self, patience: Patience) -> Stream:
         if self._accepting:
             raise BusyError("accept: somebody else is accepting from this listener; let one coroutine accept at a time")
         self._accepting = True
@@ -189,7 +196,7 @@ class Listener:
                 self._checkOpen("accept")
                 self._waiter = Waiter(self.reactor, self._forget)
                 self.factory.acceptance.resume(ACCEPT)
-                await self._timed(self._waiter, self._patience.left(began, self.reactor.seconds()))
+                await self._timed(self._waiter, patience.left(began, self.reactor.seconds()))
             stream = self._queue.popleft()
             self.factory.acceptance.resume(ACCEPT)
             return stream
@@ -260,8 +267,8 @@ class Listener:
                 await self._room
                 continue
             try:
-                stream = await self.accept()
-            except (ClosedError, TimedOutError):
+                stream = await self._next(FOREVER)
+            except ClosedError:
                 continue
             handling = _Handling(self, stream)
             self._running[handling] = None
