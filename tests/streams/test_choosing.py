@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from doors import patient
-from drivers import Driver, Running, awaited, cancelled, everyDriver, theReactor
+from drivers import Driver, Running, awaited, cancelled, everyDriver, onAsyncio, theReactor
 from talks import connecting, listening, talking
 from turning import turns, until
 from twisted.internet.defer import Deferred
@@ -97,6 +98,28 @@ async def test_nothingIsLeft(driver: Driver) -> None:
         choosing.cancel()
         await cancelled(choosing, driver)
         assert not client._connection._watchers
+
+
+@onAsyncio
+@patient
+async def test_somebodyElseIsFaster() -> None:
+    """asyncio resumes later: what the news was about may be gone by then. That is no end of the time."""
+    async with talking() as (client, server):
+
+        async def snatch() -> bytes:
+            while not client.readable:
+                await asyncio.sleep(0)
+            return await client.read()
+
+        snatching = Running("asyncio", snatch())
+        choosing = Running("asyncio", streams.select([client], timeout=1000))
+        await turns(3)
+        await server.write(b"x")
+        assert await snatching.done == b"x"
+        await turns(3)
+        assert not choosing.done.called
+        await server.write(b"y")
+        assert await choosing.done == ([client], [])
 
 
 def test_newsThatIsNone() -> None:

@@ -43,23 +43,38 @@ async def select(
     if any(ready) or not everything or limit == 0:
         return ready
     reactor = everything[0].reactor
-    waiter = Waiter(reactor, lambda waiter: None)
+    waiter = Waiter(reactor, _forget)
+    expired = False
 
     def look() -> None:
         if any(_ready(reading, writing)):
             waiter.fire()
 
-    timer = None if limit is None else reactor.callLater(limit, waiter.fire)
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        waiter.fire()
+
+    timer = None if limit is None else reactor.callLater(limit, expire)
     for one in everything:
         one.watch(look)
     try:
-        await waiter
+        while True:
+            await waiter
+            ready = _ready(reading, writing)
+            if expired or any(ready):
+                return ready
+            # asyncio resumes later: somebody else has been faster.
+            waiter = Waiter(reactor, _forget)
     finally:
         for one in everything:
             one.unwatch(look)
         if timer is not None and timer.active():
             timer.cancel()
-    return _ready(reading, writing)
+
+
+def _forget(waiter: Waiter) -> None:
+    """Nobody keeps it."""
 
 
 def _ready(readers: list[Any], writers: list[Any]) -> tuple[list[Any], list[Any]]:
