@@ -170,6 +170,50 @@ async def test_manyInARow(driver: Driver) -> None:
     assert await running.done == 500
 
 
+# For a time
+
+
+@pytest.mark.parametrize("seconds", [None, 3.0])
+def test_firesInTime(seconds: float | None) -> None:
+    clock = Clock()
+    room = Room(clock)
+    waiter = room.waiter()
+    done = Deferred.fromCoroutine(waiter.within(seconds, TimeoutError))
+    clock.advance(2.5)
+    assert not done.called
+    waiter.fire()
+    assert done.result is None
+    assert clock.getDelayedCalls() == []
+    assert not room.forgotten
+
+
+def test_tooLate() -> None:
+    clock = Clock()
+    room = Room(clock)
+    waiter = room.waiter()
+    done = Deferred.fromCoroutine(waiter.within(3.0, TimeoutError))
+    clock.advance(3.0)
+    assert isinstance(done.result, Failure)
+    assert done.result.check(TimeoutError)
+    assert str(done.result.value) == "3.0"
+    done.addErrback(lambda failure: None)
+    assert room.forgotten == [waiter]
+    waiter.fire()
+
+
+def test_cancelledInTime() -> None:
+    clock = Clock()
+    room = Room(clock)
+    waiter = room.waiter()
+    done = Deferred.fromCoroutine(waiter.within(3.0, TimeoutError))
+    done.cancel()
+    assert isinstance(done.result, Failure)
+    assert done.result.check(CancelledError)
+    done.addErrback(lambda failure: None)
+    assert clock.getDelayedCalls() == []
+    assert room.forgotten == [waiter]
+
+
 # Twisted
 
 

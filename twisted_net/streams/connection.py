@@ -22,7 +22,6 @@ from copy import copy
 from functools import partial
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -328,7 +327,7 @@ class Connection:
         """
         waiter = Waiter(self.reactor, partial(self._forgetWaiter, news))
         self._waiters.setdefault(news, []).append(waiter)
-        await self._timed(waiter, seconds, what)
+        await waiter.within(seconds, partial(_late, what))
 
     def _forgetWaiter(self, news: str, waiter: Waiter) -> None:
         waiters = self._waiters.get(news, [])
@@ -337,7 +336,7 @@ class Connection:
 
     async def _more(self, began: float, what: str) -> None:
         """Wait until something has come in."""
-        await self._timed(self.arrival(), self.patience.left(began, self.reactor.seconds()), what)
+        await self.arrival().within(self.patience.left(began, self.reactor.seconds()), partial(_late, what))
 
     def arrival(self) -> Waiter:
         """What fires when something comes in; bytes flow for it."""
@@ -349,21 +348,6 @@ class Connection:
 
     def _forgetReader(self, waiter: Waiter) -> None:
         self._reader = None
-
-    async def _timed(self, waiter: Waiter, seconds: float | None, what: str) -> None:
-        if seconds is None:
-            await waiter
-            return
-        timer: IDelayedCall = self.reactor.callLater(seconds, self._late, waiter, seconds, what)
-        try:
-            await waiter
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    def _late(self, waiter: Waiter, seconds: float, what: str) -> None:
-        waiter.forget()
-        waiter.fire(TimedOutError(f"{what}: nothing within {seconds:g} s; wait longer (setTimeout), or try again"))
 
     # -- reading
 
@@ -486,7 +470,7 @@ class Connection:
         turn = Waiter(self.reactor, self._turns.remove)
         self._turns.append(turn)
         try:
-            await self._timed(turn, self.patience.left(began, self.reactor.seconds()), "write")
+            await turn.within(self.patience.left(began, self.reactor.seconds()), partial(_late, "write"))
         except BaseException:
             if self._turn is turn:  # asyncio may cancel who has been given it
                 self._passTurn()
@@ -532,6 +516,10 @@ class Connection:
         if self.gone:
             return WriteError(f"{what}: the connection is gone; the peer has closed it", syscall="write")
         return WriteError(f"{what}: this side has ended; write before end()", syscall="write", fault="user")
+
+
+def _late(what: str, seconds: float) -> TimedOutError:
+    return TimedOutError(f"{what}: nothing within {seconds:g} s; wait longer (setTimeout), or try again")
 
 
 def again(error: E) -> E:

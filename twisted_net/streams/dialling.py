@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
@@ -94,17 +95,8 @@ class Pending:
         if self._attempt is not None:
             waiter = Waiter(self.reactor, self._waiters.remove)
             self._waiters.append(waiter)
-            timer = None if limit is None else self.reactor.callLater(limit, self._late, waiter, limit)
-            try:
-                await waiter
-            finally:
-                if timer is not None and timer.active():
-                    timer.cancel()
+            await waiter.within(limit, partial(StillConnectingError, self))
         return self.result()
-
-    def _late(self, waiter: Waiter, seconds: float) -> None:
-        waiter.forget()
-        waiter.fire(StillConnectingError(self, seconds))
 
     def result(self) -> Stream:
         """The stream, once the attempt has come to its end: the same each time.

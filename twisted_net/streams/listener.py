@@ -17,7 +17,7 @@ from copy import copy
 from typing import Any, Final, Literal, Self, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -196,7 +196,7 @@ class Listener:
                 self._checkOpen("accept")
                 self._waiter = Waiter(self.reactor, self._forget)
                 self.factory.acceptance.resume(ACCEPT)
-                await self._timed(self._waiter, patience.left(began, self.reactor.seconds()))
+                await self._waiter.within(patience.left(began, self.reactor.seconds()), _late)
             stream = self._queue.popleft()
             self.factory.acceptance.resume(ACCEPT)
             return stream
@@ -206,19 +206,6 @@ class Listener:
     def _forget(self, waiter: Waiter) -> None:
         if self._waiter is waiter:
             self._waiter = None
-
-    async def _timed(self, waiter: Waiter, seconds: float | None) -> None:
-        if seconds is None:
-            await waiter
-            return
-        late = TimedOutError(f"accept: nobody came within {seconds:g} s; wait longer (setTimeout), or try again")
-        timer: IDelayedCall = self.reactor.callLater(seconds, waiter.fire, late)
-        try:
-            await waiter
-        finally:
-            self._forget(waiter)
-            if timer.active():
-                timer.cancel()
 
     def __aiter__(self) -> Self:
         return self
@@ -381,6 +368,10 @@ class Listener:
             self._stats.sent if sent is None else sent,
             self._stats.age if age is None else age - (self.reactor.seconds() - self._born),
         )
+
+
+def _late(seconds: float) -> TimedOutError:
+    return TimedOutError(f"accept: nobody came within {seconds:g} s; wait longer (setTimeout), or try again")
 
 
 class _Handling:

@@ -9,10 +9,10 @@ and passes on the word to the next one.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
 
 from twisted_net.address import Address
 from twisted_net.errors import ClosedError, NetError, OptionError, TimedOutError
@@ -197,21 +197,8 @@ class UdpSocket:
         return None if self._patience is None else self._port.reactor.seconds() + self._patience
 
     async def _timed(self, waiter: Waiter, deadline: float | None, what: str, why: str) -> None:
-        if deadline is None:
-            await waiter
-            return
-        reactor = self._port.reactor
-
-        def late() -> None:
-            waiter.forget()
-            waiter.fire(TimedOutError(f"{what}: {why} in time; allow more (setTimeout), or try again", syscall=what))
-
-        timer: IDelayedCall = reactor.callLater(max(0.0, deadline - reactor.seconds()), late)
-        try:
-            await waiter
-        finally:
-            if timer.active():
-                timer.cancel()
+        seconds = None if deadline is None else max(0.0, deadline - self._port.reactor.seconds())
+        await waiter.within(seconds, partial(_late, what, why))
 
     def _raiseError(self) -> None:
         error, self._error = self._error, None
@@ -317,3 +304,7 @@ class UdpSocket:
 
     async def __aexit__(self, *failure: object) -> None:
         self._port.close()
+
+
+def _late(what: str, why: str, seconds: float) -> TimedOutError:
+    return TimedOutError(f"{what}: {why} in time; allow more (setTimeout), or try again", syscall=what)

@@ -137,6 +137,27 @@ class Waiter(Deferred[None]):
         if forget is not None:
             forget(self)
 
+    async def within(self, seconds: float | None, late: Callable[[float], BaseException]) -> None:
+        """
+        Wait, but no longer than that; None waits for ever.
+
+        :param late: called with *seconds* when the time is up; what it returns is raised, and nobody has to fire this
+            any more.
+        """
+        if seconds is None:
+            await self
+            return
+        timer = self._reactor.callLater(seconds, self._expire, seconds, late)
+        try:
+            await self
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _expire(self, seconds: float, late: Callable[[float], BaseException]) -> None:
+        self.forget()
+        self.fire(late(seconds))
+
     # -- Twisted's driver
 
     def addBoth(self, callback: Any, *args: Any) -> Any:  # type: ignore[override]
