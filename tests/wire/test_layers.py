@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -58,6 +59,15 @@ async def test_socketOf(kind: Kind) -> None:
         assert theirs is not None
         assert mine.getpeername() == theirs.getsockname()
     assert layers.socketOf(client.transport) is None
+
+
+def test_credentials() -> None:
+    assert layers.credentials(None) is None
+    with socket.socket() as tcp:
+        assert layers.credentials(tcp) is None
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert layers.credentials(ours) == (os.getpid(), os.getuid(), os.getgid())
 
 
 def test_socketOfATransportInMemory() -> None:

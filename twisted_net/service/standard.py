@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_net.errors import NetError
+from twisted_net.wire import layers
 
 __all__ = ["Input", "Output", "UnreadError"]
 
@@ -144,12 +145,12 @@ class _Readiness:
     async def readable(self) -> None:
         """Take one turn of the reactor at least, and wait until read(2) would not."""
         await self._news()
-        while not _poll(self._number, select.POLLIN):
+        while not layers.poll(self._number, select.POLLIN):
             await self._news()
 
     async def broken(self) -> None:
         """Wait until the other end of a pipe that is written to is closed: then this end counts as readable."""
-        while not _poll(self._number, 0):
+        while not layers.poll(self._number, 0):
             await self._news()
 
     async def _news(self) -> None:
@@ -162,7 +163,7 @@ class _Readiness:
 
     async def writable(self) -> None:
         """Wait until write(2) of PIPE_BUF bytes would not."""
-        while not _poll(self._number, select.POLLOUT):
+        while not layers.poll(self._number, select.POLLOUT):
             self._writing = Deferred()
             self._reactor.addWriter(self)
             try:
@@ -213,13 +214,6 @@ def _isPipesEnd(number: int) -> bool:
     """Whether a descriptor is a pipe's, for writing alone: what can be read tells of its readers by nothing."""
     onlyWrites = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     return onlyWrites and stat.S_ISFIFO(os.fstat(number).st_mode)
-
-
-def _poll(number: int, events: int) -> int:
-    """What holds of *events* now; errors and hang-ups always count."""
-    poll = select.poll()
-    poll.register(number, events)
-    return sum(mask for _, mask in poll.poll(0))
 
 
 def _unread() -> UnreadError:

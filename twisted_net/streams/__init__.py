@@ -33,8 +33,9 @@ from twisted_net.streams.dialling import Pending, StillConnectingError, begin
 from twisted_net.streams.listener import Listener
 from twisted_net.streams.master import Master
 from twisted_net.streams.pipe import Piped, pipe
-from twisted_net.streams.stream import Credentials, Stats, Stream
+from twisted_net.streams.stream import Stats, Stream
 from twisted_net.wire.clocks import limitOf
+from twisted_net.wire.layers import Credentials
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 from twisted_net.wire.options import SocketOptions

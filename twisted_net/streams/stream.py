@@ -9,8 +9,6 @@ and meet no Deferred.
 
 from __future__ import annotations
 
-import socket
-import struct
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
@@ -20,6 +18,7 @@ from twisted_net.errors import EndError, LimitError, OptionError, TimedOutError
 from twisted_net.streams.connection import FOREVER, Connection, Patience
 from twisted_net.wire import layers
 from twisted_net.wire.clocks import limitOf
+from twisted_net.wire.layers import Credentials
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.protocol import SocketProtocol
 
@@ -48,14 +47,6 @@ class Stats(NamedTuple):
     """Bytes."""
     age: float
     """Seconds."""
-
-
-class Credentials(NamedTuple):
-    """Who is at the other end of a UNIX socket (unix(7): SO_PEERCRED)."""
-
-    pid: int
-    uid: int
-    gid: int
 
 
 class Stream:
@@ -413,11 +404,7 @@ class Stream:
     @property
     def peerCredentials(self) -> Credentials | None:
         """Process, user and group at the other end of a UNIX socket; None for TCP, and when the connection is gone."""
-        skt = layers.socketOf(self._connection.protocol.transport)
-        if skt is None or skt.family != socket.AF_UNIX:
-            return None
-        packed = skt.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return Credentials(*struct.unpack("3i", packed))
+        return layers.credentials(layers.socketOf(self._connection.protocol.transport))
 
     def getStats(self) -> Stats:
         """Bytes received and sent, and the age in seconds (LUAS-45): what `setStats` has set, and what came since. Also

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -230,7 +229,9 @@ class SocketFactory:
     def admit(self, protocol: SocketProtocol) -> bool:
         """Decide on a connection whose transport has just arrived; True when it may run now."""
         skt = layers.socketOf(protocol.transport)
-        protocol.peerKey = peerKey(protocol.getPeer(), self._limits.peerPrefix, _peerUid(skt))
+        who = layers.credentials(skt)
+        uid = None if who is None else who.uid
+        protocol.peerKey = peerKey(protocol.getPeer(), self._limits.peerPrefix, uid)
         if self._stopped:
             self._refuse(protocol, None)
             return False
@@ -583,12 +584,3 @@ def _gone(transport: Any) -> bool:
 
 def _bucket(rate: float | None, burst: float | None, reactor: IReactorTime) -> TokenBucket | None:
     return None if rate is None else TokenBucket(rate, burst, reactor.seconds())
-
-
-def _peerUid(skt: socket.socket | None) -> int | None:
-    """The uid at the other end of a UNIX socket (unix(7): SO_PEERCRED), or None."""
-    if skt is None or skt.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return None
-    credentials = skt.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid

@@ -25,10 +25,11 @@ import os
 import resource
 import select
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import (
@@ -45,8 +46,10 @@ from zope.interface import alsoProvides
 from twisted_net.interfaces import ISimulatedSocket
 
 __all__ = [
+    "Credentials",
     "awaitHandshake",
     "below",
+    "credentials",
     "descriptorsLeft",
     "drop",
     "endWriting",
@@ -92,7 +95,8 @@ def socketOf(transport: Any) -> socket.socket | None:
 
 def poll(skt: Any, events: int = 0) -> int:
     """
-    Return what poll(2) reports of a socket, at once: of ``events``, and of ``POLLERR`` and ``POLLHUP`` unasked.
+    Return what poll(2) reports of a socket, or of a descriptor, at once: of ``events``, and of ``POLLERR`` and
+    ``POLLHUP`` unasked.
     """
     if ISimulatedSocket.providedBy(skt):
         mask: int = skt.poll()
@@ -115,6 +119,24 @@ def descriptorsLeft(skt: Any) -> int:
         return left
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft - skt.fileno() - 1
+
+
+class Credentials(NamedTuple):
+    """Who is at the other end of a UNIX socket (unix(7): SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def credentials(skt: socket.socket | None) -> Credentials | None:
+    """
+    Return who is at the other end of a UNIX socket; ``None`` for others, and where the system does not tell.
+    """
+    if skt is None or skt.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    packed = skt.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return Credentials(*struct.unpack("3i", packed))
 
 
 def hasRoom(skt: Any) -> bool:
