@@ -45,23 +45,25 @@ class Seldom:
         self._unsaid += 1
         self._values = values
         if self._call is None:
-            self._say()
+            self._begin()
 
     def _say(self) -> None:
-        self._log.warn(self._text, count=self._unsaid, **self._values)
-        self._unsaid = 0
+        if self._unsaid:
+            self._log.warn(self._text, count=self._unsaid, **self._values)
+            self._unsaid = 0
+
+    def _begin(self) -> None:
         self._call = self._reactor.callLater(PAUSE, self._secondIsOver)
+        self._say()
 
     def _secondIsOver(self) -> None:
         self._call = None
         if self._unsaid:
-            self._say()
+            self._begin()
 
     def stop(self) -> None:
         """Say now what is unsaid, and leave no timer.  Harmless at any time."""
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
-        if self._unsaid:
-            self._log.warn(self._text, count=self._unsaid, **self._values)
-            self._unsaid = 0
+        self._say()
