@@ -191,12 +191,8 @@ def measure(name: str, rounds: int) -> float:
 def main() -> None:
     options = figures.parse(__doc__)
     rounds = 50 if options.smoke else ROUNDS
-    counts: dict[str, float] = {}
-    for name, (package, _) in SERVERS.items():
-        if package is not None and figures.about()[package] == "not installed":
-            print(f"{name:24} not installed: pip install {package}")
-        else:
-            counts[name] = round(measure(name, rounds), 1)
+    present = figures.present({name: package for name, (package, _) in SERVERS.items()})
+    counts = {name: round(measure(name, rounds), 1) for name in present}
     ratios = figures.ratios(counts, AGAINST)
     for name, count in counts.items():
         print(f"{name:24} {count:5.1f} calls for each segment, {ratios[name]:.2f} of a {AGAINST}")

@@ -32,6 +32,17 @@ def about(**more: Any) -> dict[str, Any]:
     return {**versions, **more}
 
 
+def present(peers: Mapping[str, str | None]) -> list[str]:
+    """Those whose package, if they need one, is installed; says of the others what to do."""
+    found = []
+    for name, package in peers.items():
+        if package is None or about()[package] != "not installed":
+            found.append(name)
+        else:
+            print(f"{name:24} not installed: pip install {package}")
+    return found
+
+
 def ratios(values: Mapping[str, float], against: str) -> dict[str, float]:
     """Each value as a multiple of the one named *against*: what stays true on another machine."""
     return {name: round(value / values[against], 2) for name, value in values.items()}

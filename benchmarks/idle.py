@@ -192,12 +192,9 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count, rounds = (50, 1) if options.smoke else (min(CONNECTIONS, hard - 200), ROUNDS)
-    present: dict[str, list[float]] = {}
-    for name, (package, _) in SERVERS.items():
-        if package is not None and figures.about()[package] == "not installed":
-            print(f"{name:18} not installed: pip install {package}")
-        else:
-            present[name] = []
+    present: dict[str, list[float]] = {
+        name: [] for name in figures.present({name: package for name, (package, _) in SERVERS.items()})
+    }
     for _ in range(rounds):
         for name, measured in present.items():
             measured.append(measure(name, count))
