@@ -1,0 +1,721 @@
+"""
+A connected stream: Twisted's transport in front, uvloop's behind.
+
+::
+
+    in    libuv -> uvloop's transport -> Stream.data_received -> protocol.dataReceived
+    out   protocol -> Stream.write ...                      the end of the callback -> uvloop's transport.write -> send(2)
+
+One Python call in, one out. What the stock transports do in some forty, and what they promise, hangs on these ideas:
+
+*Corking.* uvloop sends inside ``write``: eight small writes would be eight system calls. So what is written while a
+callback runs is gathered, and leaves as one when it returns; what is written at any other time, in the next turn of the
+loop (:meth:`Stream.settle`). That is also what makes the rest possible: bytes that are still gathered can be dropped by
+``abortConnection``, follow a ``loseConnection`` that came before them, and be counted for a producer.
+
+*One moment for everything that waits.* Stock transports act when "the buffer is empty" is found in ``doWrite``: ask a
+producer for more, close, half-close. Here it is :meth:`Stream._emptied`, at the end of a settling after which uvloop
+holds nothing either. uvloop's limits are (0, 0), so that ``pause_writing`` means "something is left" and
+``resume_writing`` "nothing is"; neither is called while the kernel takes everything at once. uvloop is told to close
+when it has nothing left, and never earlier. The FIN of a half-close is shutdown(2) by our own hand at that moment, since
+uvloop says of its ``write_eof`` neither when it is done nor that it failed.
+
+*Whatever changes what a write means assigns another one* (TLS, a counted producer, the end) to the instance. The plain
+one is the class's, which asks for nothing.
+
+*A stream begins before uvloop has it.* The protocol is told of its connection where the stock transports tell it:
+while the port accepts. uvloop's own transport follows one turn later (:meth:`connection_made`), and starts to read
+whatever is said; until then writes are gathered, and a pause is remembered. A paused stream may so be given one chunk
+that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
+
+*An end comes one turn after the bytes before it.* libuv can find data and EOF of a connection in one go; every other
+reactor has seen to its other descriptors in between, and protocols with two connections (FTP) live by that.
+
+*What protocols raise* is caught here, logged in their own context, and costs them the connection, as on every reactor.
+uvloop would log it too, elsewhere.
+
+Rejected: no frame of ours at all (``write`` of uvloop's transport given to the protocol: 15 % cheaper for one write a
+message, four times dearer for eight, and ``abortConnection``, ``bufferSize``, log contexts and the check for ``bytes``
+are lost); uvloop's server for accepting (it closes itself, silently, on ENOBUFS and ENOMEM, and is no cheaper);
+``add_reader`` with Twisted's own transports, which is the asyncio reactor and slower than epoll.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet import error, interfaces, main
+from twisted.internet.abstract import _LogOwner
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+if TYPE_CHECKING:
+    from twisted_net.uvreactor.reactor import UvloopReactor
+    from twisted_net.uvreactor.sockets import GuardedSocket
+
+try:
+    from twisted.internet import _newtls
+    from twisted.internet.interfaces import ITLSTransport
+except ImportError:  # pragma: no cover (pyOpenSSL is not installed)
+    _newtls = None  # type: ignore[assignment]
+    ITLSTransport = Interface  # type: ignore[misc, assignment]
+
+__all__ = ["Stream"]
+
+#: Chunks from which on they are handed to uvloop as they are (writev(2)) and not joined.
+MANY: Final = 64
+
+_DONE: Final = Failure(main.CONNECTION_DONE)
+_LOST: Final = Failure(main.CONNECTION_LOST)
+#: SO_LINGER on, for no time: close(2) sends RST (socket(7)).
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+def bytesOnly(data: object) -> None:
+    """
+    Let bytes pass. It is also what ``write`` becomes when nothing can be sent any more.
+
+    :raises TypeError: ``data`` is anything else; the words are Twisted's.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError("Data must be bytes")
+
+
+@implementer(
+    interfaces.IConsumer,
+    interfaces.IHalfCloseableDescriptor,
+    interfaces.IPushProducer,
+    interfaces.ISystemHandle,
+    interfaces.ITCPTransport,
+    ITLSTransport,
+)
+class Stream(_LogOwner):
+    """
+    One connection.
+
+    :param skt: connected; it belongs to the stream from now on.
+    :param protocol: what bytes are delivered to. The caller has to call its ``makeConnection``.
+    :param reactor: whose loop it lives on.
+    """
+
+    # What most streams never change stands in the class, so that an idle one stays small.
+    connected = 0
+    disconnected = 0
+    disconnecting = 0
+    bufferSize = 65536
+    producer: Any = None
+    producerPaused = False
+    streamingProducer = False
+    TLS = False
+    logstr = "Uninitialized"
+    #: The error number of the system call that ended the connection (``errno.ECONNRESET``), or None: nothing failed.
+    lossErrno: int | None = None
+    #: Set when there is a socket; deleted with the connection.
+    socket: GuardedSocket
+    protocol: Any
+
+    _uv: Any = None  # uvloop's transport
+    _corked = True  # a settling is coming: writes need not ask for one
+    _due = False  # a settling was asked for, also if nothing was written
+    _full = False  # uvloop holds bytes that the kernel did not take
+    _alert = False  # somebody waits for the moment when nothing is left
+    _waiting = 0  # gathered bytes; counted only for a producer that is paused by it
+    _reads = True  # nobody has paused reading
+    _readEnded = False
+    _held: bytes | None = None  # arrived while reading was paused already
+    _heldEnd = False
+    _aborting = False
+    _writeDisconnecting = False
+    _writeDisconnected = False
+    _contexts: Any = None
+    _context: Any = None
+
+    def __init__(self, skt: GuardedSocket, protocol: Any, reactor: UvloopReactor) -> None:
+        self.socket = skt
+        self.protocol = protocol
+        self.reactor = reactor
+        self._out: list[bytes] = []
+        try:
+            reactor.handOver(self, skt)
+        except BaseException:
+            skt.close()
+            raise
+        self.connected = 1
+        skt.guard = self
+
+    # -- bytes in: what uvloop calls
+
+    def connection_made(self, uv: Any) -> None:
+        """uvloop has the socket."""
+        if self.disconnected or self._aborting:
+            uv.abort()
+            if self._aborting and not self.disconnected:
+                self.connectionLost(Failure(error.ConnectionAborted()))
+            return
+        self._uv = uv
+        uv.set_write_buffer_limits(0, 0)
+        if not self._reads:
+            self._hold()
+        self._corked = False
+        if self._out or self._due:
+            self._call(self.settle)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._corked = True
+        contexts = self._contexts or self._makeContext()
+        contexts.append(self._context)
+        try:
+            self.protocol.dataReceived(data)
+        except BaseException:
+            self._raised()
+        finally:
+            contexts.pop()
+        self._corked = False
+        out = self._out
+        if out:
+            if len(out) == 1 and not self._alert:
+                self._uv.write(out.pop())
+            else:
+                self._call(self.settle)
+        elif self._due:
+            self._call(self.settle)
+
+    def eof_received(self) -> bool:
+        """The peer has sent its last; nothing is closed for that by uvloop."""
+        self._readEnded = True
+        if self._reads:
+            self.reactor.soon(self._deliverEnd)
+        else:
+            self._heldEnd = True
+        return True
+
+    def _deliverEnd(self) -> None:
+        if self.disconnected or self.disconnecting or self._aborting:
+            return
+        if self._reads:
+            self._call(self.readConnectionLost, _DONE)
+        else:
+            self._heldEnd = True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """uvloop has lost or closed the connection."""
+        if self.disconnected:
+            return
+        if isinstance(exc, OSError):
+            self.lossErrno = exc.errno
+        if self._aborting:
+            reason = Failure(error.ConnectionAborted())
+        else:
+            reason = _DONE if exc is None else _LOST
+        self._call(self.connectionLost, reason)
+
+    def pause_writing(self) -> None:
+        """The kernel did not take everything."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The kernel has everything."""
+        self._full = False
+        if self._alert or self._out:
+            self._ask()
+
+    # -- reading: paused before it began
+
+    def _hold(self) -> None:
+        """Keep what comes until reading is resumed: uvloop begins to read on its own."""
+        self.data_received = self._keep  # type: ignore[method-assign]
+        self._uv.set_protocol(self)
+
+    def _keep(self, data: bytes) -> None:
+        self._held = data if self._held is None else self._held + data
+        self._uv.pause_reading()
+
+    def _release(self) -> None:
+        """Reading was resumed: deliver what was held, in a turn of its own."""
+        if not self._reads or self.disconnected or self.disconnecting or self._aborting:
+            return
+        data, self._held = self._held, None
+        if "data_received" in self.__dict__:
+            del self.data_received
+            self._uv.set_protocol(self)
+        if data is not None:
+            self.data_received(data)
+        if self._heldEnd and not self.disconnected:
+            self._heldEnd = False
+            self._deliverEnd()
+        elif self._reads and not (self.disconnected or self.disconnecting or self._readEnded):
+            self._uv.resume_reading()
+
+    # -- bytes out
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` after everything that was written before it."""
+        if data.__class__ is not bytes:
+            bytesOnly(data)
+        self._out.append(data)
+        if not self._corked:
+            self._ask()
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Send every chunk of ``iovec``, in order."""
+        for data in iovec:
+            bytesOnly(data)
+        for data in iovec:
+            self.write(data)
+
+    def _writeCounted(self, data: bytes) -> None:
+        bytesOnly(data)
+        self._out.append(data)
+        if not self._corked:
+            self._ask()
+        self._waiting += len(data)
+        self._pauseProducer()
+
+    def _writeTls(self, data: bytes) -> None:
+        if self.connected:
+            self.protocol.write(data)
+
+    def _writeSequenceTls(self, iovec: Any) -> None:
+        if self.connected:
+            self.protocol.writeSequence(iovec)
+
+    def _ask(self) -> None:
+        """Settle in the next turn of the loop."""
+        if not self._corked:
+            self._corked = True
+            self.reactor.soon(self._turn)
+
+    def _turn(self) -> None:
+        if self._uv is None:
+            return
+        self._corked = False
+        if self._out or self._due or self._alert:
+            self._call(self.settle)
+
+    def settle(self) -> None:
+        """Hand what was gathered to uvloop. When all of it went straight to the kernel, see what waited for that."""
+        self._due = False
+        uv, out = self._uv, self._out
+        if out:
+            self._waiting = 0
+            if len(out) < MANY:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                uv.write(data)
+            else:
+                self._out = []
+                uv.writelines(out)
+        if self._alert and not self._full and not uv.is_closing():
+            self._emptied()
+
+    def _emptied(self) -> None:
+        """The kernel has everything: the moment for whoever waits, one at a time as in ``FileDescriptor.doWrite``."""
+        producer = self.producer
+        if producer is not None and (self.producerPaused or not self.streamingProducer):
+            self.producerPaused = False
+            try:
+                producer.resumeProducing()
+            except BaseException:
+                self._raised()
+        elif self.disconnecting:
+            self.connectionLost(_DONE)
+        elif self._writeDisconnecting and not self._writeDisconnected:
+            self._endWriting()
+
+    def sendNow(self, data: bytes) -> int:
+        """
+        Send ``data``, at once when nothing waits before it.
+
+        :return: how many of its bytes the kernel has not taken yet.
+        """
+        uv = self._uv
+        if uv is None or self._out or self._full or self.disconnecting or self._writeDisconnecting:
+            self.write(data)
+            return len(data)
+        uv.write(data)
+        if self._full:
+            unsent: int = uv.get_write_buffer_size()
+            return unsent
+        return len(data) if uv.is_closing() else 0
+
+    # -- IConsumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        As ``IConsumer``: pause a push producer when more than ``bufferSize`` bytes are unsent, and ask a pull producer
+        for more when none is.
+
+        :raises RuntimeError: there is one already.
+        """
+        if self.TLS:
+            self.protocol.registerProducer(producer, streaming)
+        else:
+            self.registerRawProducer(producer, streaming)
+
+    def registerRawProducer(self, producer: Any, streaming: bool) -> None:
+        """As :meth:`registerProducer`, below TLS."""
+        if self.producer is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer}, because producer {self.producer} was never unregistered."
+            )
+        if self.disconnected:
+            producer.stopProducing()
+            return
+        self.producer = producer
+        self.streamingProducer = streaming
+        self._alert = True
+        if streaming:
+            self._waiting = sum(map(len, self._out))
+            self._bindWrite()
+        else:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """The producer has written its last; what waited for it goes on."""
+        if self.TLS:
+            self.protocol.unregisterProducer()
+        else:
+            self.unregisterRawProducer()
+
+    def unregisterRawProducer(self) -> None:
+        """As :meth:`unregisterProducer`, below TLS."""
+        self.producer = None
+        self.producerPaused = False
+        self._bindWrite()
+        self._watch()
+        if self.connected and self._alert:
+            self.startWriting()
+
+    def stopConsuming(self) -> None:
+        """The producer has lost its source: close when everything is sent."""
+        self.unregisterProducer()
+        self.loseConnection()
+
+    def _pauseProducer(self) -> None:
+        producer = self.producer
+        if producer is not None and self.streamingProducer and self._isFull():
+            self.producerPaused = True
+            producer.pauseProducing()
+
+    def _isFull(self) -> bool:
+        unsent = self._waiting
+        if self._full:
+            unsent += self._uv.get_write_buffer_size()
+        return unsent > self.bufferSize
+
+    def _bindWrite(self) -> None:
+        """Assign the write that fits the state, unless it is the class's."""
+        if self.disconnected or self._aborting or self._writeDisconnected:
+            self.write = bytesOnly  # type: ignore[method-assign]
+            self.__dict__.pop("writeSequence", None)
+        elif self.TLS:
+            self.write = self._writeTls  # type: ignore[method-assign]
+            self.writeSequence = self._writeSequenceTls  # type: ignore[method-assign]
+        elif self.producer is not None and self.streamingProducer:
+            self.write = self._writeCounted  # type: ignore[method-assign]
+        elif "write" in self.__dict__:
+            del self.write
+
+    def _watch(self) -> None:
+        """Note whether anybody waits until nothing is left."""
+        self._alert = (
+            self.producer is not None
+            or self.disconnecting == 1
+            or (self._writeDisconnecting and not self._writeDisconnected)
+        )
+
+    # -- IPushProducer, and what reactors call these two
+
+    def pauseProducing(self) -> None:
+        """Stop reading."""
+        self.stopReading()
+
+    def resumeProducing(self) -> None:
+        """Read again, unless the connection is closing."""
+        if self.connected and not self.disconnecting:
+            self.startReading()
+
+    def stopProducing(self) -> None:
+        """Close when everything is sent."""
+        self.loseConnection()
+
+    def stopReading(self) -> None:
+        """Take nothing from the kernel any more."""
+        self._reads = False
+        if self._uv is not None:
+            self._uv.pause_reading()
+
+    def startReading(self) -> None:
+        """Take bytes from the kernel again."""
+        if self._reads or self.disconnected:
+            return
+        self._reads = True
+        if self._uv is None:
+            return
+        if self._held is not None or self._heldEnd or "data_received" in self.__dict__:
+            self.reactor.soon(self._release)
+        elif not self._readEnded:
+            self._uv.resume_reading()
+
+    def startWriting(self) -> None:
+        """Look whether anything is left to send, and tell whoever waits for that; in the next turn."""
+        self._due = True
+        self._ask()
+
+    def stopWriting(self) -> None:
+        """Keep what is not with uvloop yet."""
+        self._due = False
+
+    @property
+    def isReading(self) -> bool:
+        """Whether bytes are taken from the kernel."""
+        return bool(self._reads and not self._readEnded and not self.disconnecting and not self.disconnected)
+
+    @property
+    def isWriting(self) -> bool:
+        """Whether anything is left to send."""
+        return bool(self._out or self._due or self._full)
+
+    # -- the ends
+
+    def loseConnection(self, _connDone: object = None) -> None:
+        """Close when everything is sent, and a registered producer has finished."""
+        if self.TLS:
+            if self.connected and not self.disconnecting:
+                self.protocol.loseConnection()
+        else:
+            self.loseRawConnection()
+
+    def loseRawConnection(self) -> None:
+        """As :meth:`loseConnection`, below TLS."""
+        if not self.connected or self.disconnecting:
+            return
+        if self._writeDisconnected:
+            self.connectionLost(_DONE)
+            return
+        self.stopReading()
+        self.disconnecting = 1
+        self._alert = True
+        self.startWriting()
+
+    def abortConnection(self) -> None:
+        """Close now: drop what is unsent, send RST. ``connectionLost`` follows in a later turn."""
+        if self.disconnected or self._aborting:
+            return
+        self._aborting = True
+        self._out.clear()
+        self._bindWrite()
+        self.stopReading()
+        if self._uv is not None:
+            self._uv.abort()
+
+    def loseWriteConnection(self) -> None:
+        """Half-close when everything is sent, and a registered producer has finished."""
+        if self._writeDisconnecting or not self.connected:
+            return
+        self._writeDisconnecting = self._alert = True
+        self.startWriting()
+
+    def finishWriting(self) -> None:
+        """Half-close now, which needs nothing unsent. The protocol is not told."""
+        self._due = False
+        self._writeDisconnecting = self._writeDisconnected = True
+        self._bindWrite()
+        self._watch()
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer has closed: nobody waits for the FIN
+
+    def _endWriting(self) -> None:
+        self.finishWriting()
+        protocol = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        if protocol is not None:
+            try:
+                protocol.writeConnectionLost()
+            except BaseException:
+                self._raised()
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """The peer has sent its last: the end of the connection for a protocol that knows no half-close."""
+        protocol = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        if protocol is None:
+            self.connectionLost(reason)
+            return
+        try:
+            protocol.readConnectionLost()
+        except BaseException:
+            self._raised()
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        """The other half; nobody calls it."""
+        self.connectionLost(reason)
+
+    def dropConnection(self, reason: Failure) -> None:
+        """
+        Close now and without RST, what is unsent dropped.
+
+        :param reason: for the protocol's ``connectionLost``, which runs before this returns.
+        """
+        self.connectionLost(reason)
+
+    def forsaken(self, shared: bool = False) -> None:
+        """
+        Somebody has closed the socket object, or (``shared``) taken its descriptor: the connection is over, in the next
+        turn.
+        """
+        if not self.disconnected:
+            self.disconnecting = 1
+            self.stopReading()
+            self._out.clear()
+            self.reactor.soon(self.connectionLost, _LOST, shared)
+
+    def connectionLost(self, reason: Failure, shared: bool = False) -> None:
+        """The end, once: the producer hears of it, then the protocol. The descriptor is closed in the next turn."""
+        if self.disconnected:
+            return
+        self.disconnected = 1
+        self.connected = 0
+        self._alert = self._due = False
+        self._corked = True
+        self._out.clear()
+        self._held = None
+        self.__dict__.pop("data_received", None)
+        self._bindWrite()
+        self.logstr = self.logstr  # that of the protocol
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.stopProducing()
+        skt, uv = self.socket, self._uv
+        skt.guard = None
+        if self._aborting:
+            self._linger()
+        elif not shared:
+            try:
+                # FIN, also if a child has a copy of the descriptor; what uvloop still holds fails.
+                skt.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is not connected any more
+        if uv is not None:
+            self._uv = None
+            uv.abort()
+        protocol = self.protocol
+        del self.protocol, self.socket
+        self.reactor.forget(self)
+        try:
+            protocol.connectionLost(reason)
+        finally:
+            self._gone(reason)
+
+    def _gone(self, reason: Failure) -> None:
+        """The protocol knows."""
+
+    def _linger(self) -> None:
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass  # close(2) does what it can
+
+    # -- what protocols raise, and whose log it is
+
+    def _call(self, method: Any, *args: Any) -> None:
+        """Call one of our methods as a reactor calls ``doRead``: in the log's context of this connection, guarded."""
+        if self.disconnected:
+            return
+        contexts = self._contexts or self._makeContext()
+        contexts.append(self._context)
+        try:
+            method(*args)
+        except BaseException:
+            self._raised()
+        finally:
+            contexts.pop()
+
+    def _raised(self) -> None:
+        """The protocol has raised: that is logged, and costs it the connection."""
+        failure = Failure()
+        log.err(failure)
+        if not self.disconnected:
+            try:
+                self.connectionLost(failure)
+            except BaseException:
+                log.err()
+
+    def _makeContext(self) -> Any:
+        """Prepare what :func:`twisted.python.log.callWithLogger` makes anew for every event."""
+        contexts = self._contexts = self.reactor.contexts
+        common = contexts[0]
+        ours = {**common.get(log.ILogContext, {}), "system": self.logPrefix()}
+        self._context = {**common, log.ILogContext: ours}
+        return contexts
+
+    def logPrefix(self) -> str:
+        """What lines of the log about this connection begin with."""
+        return self.logstr
+
+    # -- ITCPTransport, ISystemHandle
+
+    def fileno(self) -> int:
+        """The descriptor, or -1 when it is gone."""
+        return -1 if self.disconnected else self.socket.fileno()
+
+    def getHandle(self) -> GuardedSocket:
+        """The socket; under TLS, OpenSSL's connection."""
+        return self.socket
+
+    def getTcpNoDelay(self) -> bool:
+        """TCP_NODELAY."""
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """TCP_NODELAY."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        """SO_KEEPALIVE."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """SO_KEEPALIVE."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    # -- ITLSTransport
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """
+        Encrypt from now on.
+
+        :param normal: whether the client of the connection is the client of TLS.
+        """
+        self.logstr = self.logstr  # that of the protocol which is there now
+        _newtls.startTLS(self, ctx, normal, BelowTls)
+        self._bindWrite()
+
+
+class BelowTls:
+    """Where TLS itself writes: the methods of a stream as they are without it (for ``_newtls``, by these names)."""
+
+    @staticmethod
+    def write(stream: Stream, data: bytes) -> None:
+        if stream.disconnected or stream._aborting or stream._writeDisconnected:
+            return
+        if stream.producer is not None and stream.streamingProducer:
+            stream._writeCounted(data)
+        else:
+            Stream.write(stream, data)
+
+    @staticmethod
+    def writeSequence(stream: Stream, iovec: Any) -> None:
+        for data in iovec:
+            BelowTls.write(stream, data)
+
+    @staticmethod
+    def loseConnection(stream: Stream, *args: object) -> None:
+        stream.loseRawConnection()
+
+    registerProducer = staticmethod(Stream.registerRawProducer)
+    unregisterProducer = staticmethod(Stream.unregisterRawProducer)

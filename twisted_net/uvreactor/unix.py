@@ -1,0 +1,230 @@
+"""
+UNIX sockets: streams that can send descriptors, and a way round for protocols that receive them.
+
+libuv reads a UNIX socket without asking for ancillary data, and the kernel closes the descriptors that came with it. So
+a protocol that provides ``IFileDescriptorReceiver`` gets Twisted's own transport, on the same reactor. Whether it does
+is known once it is built: a connection is accepted, or made, in Python anyway.
+
+Sending needs no such thing: a descriptor travels with a byte, by sendmsg(2), at a moment when nothing is unsent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from typing import Any
+
+from twisted.internet import error, interfaces, main, unix
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_net.uvreactor.client import ClientStream, Replaced
+from twisted_net.uvreactor.server import Guarding, ServerStream
+from twisted_net.uvreactor.sockets import GuardedSocket
+from twisted_net.uvreactor.stream import Stream
+
+__all__ = ["ClientUnixStream", "Connector", "Port", "ServerUnixStream"]
+
+#: Descriptors that wait, from which on a producer is paused: as many as with Twisted's own transport.
+MANY_DESCRIPTORS = 64
+
+
+class Room(FileDescriptor):
+    """Waits until the kernel has room, on a duplicate of a descriptor: libuv keeps the original to itself."""
+
+    def __init__(self, stream: UnixStream) -> None:
+        super().__init__(stream.reactor)
+        self._stream = stream
+        self._descriptor = os.dup(stream.fileno())
+        self.startWriting()
+
+    def fileno(self) -> int:
+        """The duplicate."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """The stream's."""
+        return self._stream.logPrefix()
+
+    def doWrite(self) -> None:
+        """There is room."""
+        self.close()
+        self._stream.startWriting()
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._descriptor != -1:
+            self.stopWriting()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor is shutting down, or the descriptor is no good: the stream will find out."""
+        self.close()
+
+
+@implementer(interfaces.IUNIXTransport)
+class UnixStream(Stream):
+    """What both sides have in common."""
+
+    _rights: deque[int] | None = None  # descriptors to send
+    _room: Room | None = None
+
+    def sendFileDescriptor(self, fileno: int) -> None:
+        """
+        Send a duplicate of a descriptor, with a byte of what is written after it: there has to be one for each.
+        """
+        if self.disconnected or self._aborting:
+            return
+        if self._rights is None:
+            self._rights = deque()
+        if not self._rights and self._uv is not None and self._out:
+            self.settle()  # what was written before it needs no descriptor
+        self._rights.append(fileno)
+        self._pauseProducer()
+        self.startWriting()
+
+    def _isFull(self) -> bool:
+        return len(self._rights or ()) > MANY_DESCRIPTORS or super()._isFull()
+
+    def sendNow(self, data: bytes) -> int:
+        """As :meth:`Stream.sendNow`, behind the descriptors."""
+        if self._rights:
+            self.write(data)
+            return len(data)
+        return super().sendNow(data)
+
+    def settle(self) -> None:
+        """Descriptors go first, each with a byte."""
+        if self._rights and not self._sendRights(self._rights):
+            return
+        super().settle()
+
+    def _sendRights(self, rights: deque[int]) -> bool:
+        """Say whether all of them are sent; if not, and the connection is alive, a settling will follow."""
+        if self._full or self._room is not None:
+            self._alert = True
+            return False
+        data = b"".join(self._out)
+        if len(rights) > len(data):
+            if not data and not self.disconnecting:
+                self._due = False
+                return False  # their bytes are still to come
+            self.connectionLost(Failure(error.FileDescriptorOverrun()))
+            return False
+        sent = 0
+        try:
+            while rights:
+                socket.send_fds(self.socket, [data[sent : sent + 1]], [rights[0]])
+                rights.popleft()
+                sent += 1
+        except OSError as failed:
+            if failed.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                self.lossErrno = failed.errno
+                self.connectionLost(Failure(main.CONNECTION_LOST))
+                return False
+            self._room = Room(self)
+        self._out[:] = [data[sent:]] if sent < len(data) else []
+        self._waiting = len(data) - sent
+        self._watch()
+        return self._room is None
+
+    def startWriting(self) -> None:
+        """As :meth:`Stream.startWriting`; whoever waited for room has waited enough."""
+        if self._room is not None:
+            self._room.close()
+            self._room = None
+        super().startWriting()
+
+    def connectionLost(self, reason: Failure, shared: bool = False) -> None:
+        """As :meth:`Stream.connectionLost`."""
+        if self._room is not None:
+            self._room.close()
+            self._room = None
+        super().connectionLost(reason, shared)
+
+    def getTcpNoDelay(self) -> bool:
+        """False: UNIX sockets have no such thing."""
+        return False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing: UNIX sockets have no such thing."""
+
+
+class ServerUnixStream(UnixStream, ServerStream):
+    """A connection that was accepted, or adopted."""
+
+    def __init__(self, skt: Any, protocol: Any, name: Any, server: Any, sessionno: int, reactor: Any) -> None:
+        super().__init__(skt, protocol, (name, None), server, sessionno, reactor)
+
+    def getHost(self) -> UNIXAddress:
+        """Our address."""
+        return UNIXAddress(self.socket.getsockname())
+
+    def getPeer(self) -> UNIXAddress:
+        """The peer's address, which rarely has a name."""
+        return UNIXAddress(self.hostname or None)
+
+    @classmethod
+    def adoptUnix(cls, descriptor: int, factory: Any, reactor: Any) -> Any:
+        """As :meth:`ServerStream.adopt`."""
+        skt = GuardedSocket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(descriptor))
+        try:
+            protocol = factory.buildProtocol(UNIXAddress(skt.getsockname()))
+        except BaseException:
+            skt.close()
+            raise
+        if protocol is None:
+            skt.close()
+            return None
+        stream = serverTransport(skt, protocol, skt.getpeername(), None, 0, reactor)
+        stream._localPort = skt.getsockname()
+        protocol.makeConnection(stream)
+        return stream
+
+
+def serverTransport(skt: Any, protocol: Any, name: Any, server: Any, sessionno: int, reactor: Any) -> Any:
+    """The transport for a protocol: Twisted's own when it receives descriptors."""
+    kind = unix.Server if IFileDescriptorReceiver.providedBy(protocol) else ServerUnixStream
+    return kind(skt, protocol, name, server, sessionno, reactor)
+
+
+class ClientUnixStream(UnixStream, ClientStream):
+    """A connection that we made."""
+
+    def getHost(self) -> UNIXAddress:
+        """Our address, which has no name."""
+        return UNIXAddress(None)
+
+
+class Port(Guarding, unix.Port):
+    """A UNIX port."""
+
+    transport = staticmethod(serverTransport)  # type: ignore[assignment]
+
+
+class Client(Replaced, unix.Client):
+    """A UNIX client until it is connected, and longer where the protocol receives descriptors."""
+
+    def _streamFor(self, skt: Any, protocol: Any, peer: Any) -> Stream | None:
+        if protocol is None or not IFileDescriptorReceiver.providedBy(protocol):
+            return ClientUnixStream(skt, protocol or Protocol(), self.connector, peer, self.reactor)
+        self.protocol = protocol
+        self.logstr = f"{self._getLogPrefix(protocol)},client"
+        self.connected = 1
+        self.startReading()
+        protocol.makeConnection(self)
+        return None
+
+
+class Connector(unix.Connector):
+    """Makes them."""
+
+    def _makeTransport(self) -> Any:
+        return Client(self.address, self, self.reactor, self.checkPID)
