@@ -24,6 +24,7 @@ from twisted_net.address import Address
 from twisted_net.errors import ResetError
 from twisted_net.service import echo
 from twisted_net.service.journal import Journal, jsonLine, useJson, useStderr
+from twisted_net.service.reactors import Choice
 from twisted_net.wire.factory import Ended
 
 PEER = Address("127.0.0.1", 4711, "IPv4")
@@ -86,6 +87,19 @@ def test_textAndFacts(events: list[dict[str, Any]], loggedErrors: Any) -> None:
     assert {event["log_namespace"] for event in events[:2]} == {"twisted_net.service"}
     for event in events:
         assert json.loads(jsonLine(event))["message"] == formatEvent(event)
+
+
+def test_theReactor(events: list[dict[str, Any]]) -> None:
+    journal = Journal("echo")
+    journal.reactor(None)
+    journal.reactor(Choice("uvloop"))
+    journal.reactor(Choice("epoll", "uvloop is installed, but cannot be used: no", broken=True))
+    assert [formatEvent(event) for event in events] == [
+        "reactor: uvloop",
+        "reactor: epoll (uvloop is installed, but cannot be used: no)",
+    ]
+    assert [event["log_level"] for event in events] == [LogLevel.info, LogLevel.warn]
+    assert [event["net"]["why"] for event in events] == [None, "uvloop is installed, but cannot be used: no"]
 
 
 def test_failures(events: list[dict[str, Any]], loggedErrors: Any) -> None:

@@ -206,12 +206,15 @@ def test_misspeltVariables() -> None:
         "TWISTED_NET_LIMT_CONNECTIONS": "5",
         "TWISTED_NET_LIMIT_CONNECTIONS": "5",
         "TWISTED_NET_APP_DIR": "/srv",
+        "TWISTED_NET_REACTOR": "poll",
+        "TWISTED_NET_REACTER": "poll",
         "TWISTED_NET_LIVE": "required",
         "OTHER_LIMT_CONNECTIONS": "5",
     }
     assert parsed().misspelt(environment) == [
         "the environment variable TWISTED_NET_LIMT_CONNECTIONS is no option; "
-        "it may be meant for TWISTED_NET_LIMIT_CONNECTIONS"
+        "it may be meant for TWISTED_NET_LIMIT_CONNECTIONS",
+        "the environment variable TWISTED_NET_REACTER is no option; it may be meant for TWISTED_NET_REACTOR",
     ]
 
 
@@ -342,7 +345,16 @@ def test_helpTextWithoutExamples() -> None:
         command = "bare"
         purpose = "Be bare."
 
-    assert Bare().helpText(80).endswith("'none' is no limit.")
+    assert Bare().helpText(80).endswith("'twistd\n--help-reactors' says which there are.")
+
+
+def test_helpTextOfReactors() -> None:
+    def said(options: CommandOptions) -> str:
+        return " ".join(options.helpText(80).split())
+
+    assert "The reactor is uvloop's, where uvloop is installed, unless 'twistd --reactor" in said(echo.Options())
+    assert "The reactor is Twisted's default, unless 'twistd --reactor NAME' or" in said(connect.Options())
+    assert "names another one; 'twist --help' says which there are." in said(under(TwistOptions()))
 
 
 def test_twistdsOwnErrorsShowTheSame() -> None:

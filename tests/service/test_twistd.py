@@ -114,6 +114,7 @@ def test_daemon(tmp_path: Path, reactor: str) -> None:
         gone(pid)
     log = records((tmp_path / "net.log").read_text())
     assert [one["event"] for one in log if one["event"] != "log"] == [
+        "reactor",
         "listening",
         "listening",
         "closed",

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import difflib
 import getopt
+import os
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from twisted.application.service import IService
 from twisted.python import usage
 
+from twisted_net.errors import OptionError
 from twisted_net.service import connect, discard, echo, serve
-from twisted_net.service.options import fail, program, showVersion
+from twisted_net.service.options import CommandOptions, fail, program, rootOf, showVersion
+from twisted_net.service.reactors import choose
 
 __all__ = ["Options", "makeService"]
 
@@ -55,6 +58,17 @@ class Options(usage.Options):
         if words[-2:-1] != ["--_shell-completion"]:
             self._checkCommand(words)
         super().parseOptions(words)  # type: ignore[no-untyped-call]
+
+    def postOptions(self) -> None:
+        """Everything has been read, the command's options too: choose the reactor, for a program that runs one."""
+        root = rootOf(self)
+        command = self.subOptions
+        if root is None or not isinstance(command, CommandOptions):
+            return
+        try:
+            command.reactor = choose(root, os.environ, prefer=command.prefersUvloop)
+        except OptionError as error:
+            fail(command.whole, error.strerror)
 
     def _checkCommand(self, words: Sequence[str]) -> None:
         try:

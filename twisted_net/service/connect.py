@@ -91,6 +91,8 @@ class Options(CommandOptions):
     )
     arguments = "ADDRESS"
     twistd = "twistd"
+    # libuv makes every descriptor that it is asked to watch non-blocking, and stdin is not ours alone (standard.py).
+    prefersUvloop = False
     examples = (
         ("connect 127.0.0.1:8124", "Talk to a server, line by line; ^D ends."),
         ("connect /run/echo.sock --timeout-connect 5s --timeout-idle 1m", "For scripts: it does not wait for ever."),
@@ -309,6 +311,7 @@ def makeService(options: Options) -> Connect:
     from twisted.internet import reactor
 
     journal = Journal(options.command)
+    journal.reactor(options.reactor)
     for sentence in options.misspelt(os.environ):
         journal.misspelt(sentence)
     return Connect(options, reactor, journal, Ending(reactor, journal))

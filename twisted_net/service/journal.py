@@ -8,6 +8,8 @@ object per line with the facts in it, so that nobody has to take a message apart
 ========== ===========================================================================================================
 ``event``  besides ``time``, ``level``, ``system`` and ``message``
 ========== ===========================================================================================================
+reactor    ``reactor``: which one runs, as ``twistd --help-reactors`` names it; ``why`` (null when it is uvloop's, and
+           nobody named one)
 listening  ``address`` (with the real port), ``reactor``
 retry      ``address``, ``error``, ``attempt``, ``delay`` (seconds until the next)
 connected  ``peer``, ``local``
@@ -52,6 +54,7 @@ from twisted.python.logfile import LogFile
 
 from twisted_net.errors import NetError
 from twisted_net.service.options import program, rootOf
+from twisted_net.service.reactors import Choice
 from twisted_net.wire.factory import Ended
 
 __all__ = ["Journal", "jsonLine", "useJson", "useStderr"]
@@ -74,6 +77,14 @@ class Journal:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def reactor(self, choice: Choice | None) -> None:
+        """The reactor has been chosen; not by us when *choice* is None, and then there is nothing to say."""
+        if choice is None:
+            return
+        facts = {"event": "reactor", "reactor": choice.name, "why": choice.why or None}
+        say = _log.warn if choice.broken else _log.info
+        say("reactor: {net[reactor]}{why}", why=f" ({choice.why})" if choice.why else "", net=facts)
 
     def connected(self, peer: object, local: object) -> None:
         """A connection stands that was asked for."""

@@ -415,6 +415,7 @@ def launch(options: ServiceOptions, build: Callable[[Choices, Any], Serving]) ->
                 "(unix:@name) or on TCP, or let systemd make the socket (systemd:domain=UNIX:index=0)",
             )
     journal = Journal(options.command)
+    journal.reactor(options.reactor)
     for sentence in options.misspelt(os.environ):
         journal.misspelt(sentence)
     serving = build(choices, reactor)

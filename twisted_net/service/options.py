@@ -29,6 +29,7 @@ from twisted.python import usage
 
 from twisted_net.address import Target, TcpTarget, UdpTarget, UnixTarget, parseTarget
 from twisted_net.errors import NetError, OptionError
+from twisted_net.service.reactors import VARIABLE, Choice
 from twisted_net.service.units import orNone, parseCount, parseFlag, parsePace, parseRate, parseSize, parseTime
 from twisted_net.wire.limits import Limits
 
@@ -332,6 +333,8 @@ class CommandOptions(usage.Options):
     examples: ClassVar[Sequence[tuple[str, str]]] = ()
     #: How ``twistd`` is called in them.
     twistd: ClassVar[str] = "twistd -n --pidfile="
+    #: Whether it runs on uvloop's reactor when nobody names one.
+    prefersUvloop: ClassVar[bool] = True
     #: Settings by heading.
     settings: ClassVar[Mapping[str, tuple[Setting, ...]]]
 
@@ -350,6 +353,8 @@ class CommandOptions(usage.Options):
         #: What was given for the settings that may be given repeatedly.
         self.listed: list[str] = []
         self.chosen = {}
+        #: Which reactor runs, once it has been chosen; None without a program that runs one.
+        self.reactor: Choice | None = None
 
     @classmethod
     def everySetting(cls) -> list[Setting]:
@@ -446,7 +451,7 @@ class CommandOptions(usage.Options):
 
     def misspelt(self, environment: Mapping[str, str]) -> list[str]:
         """A sentence for each variable that is nearly an option: its author believes that a limit is in force."""
-        known = [one.variable.removeprefix(PREFIX) for one in self.everySetting()]
+        known = [one.removeprefix(PREFIX) for one in (VARIABLE, *(one.variable for one in self.everySetting()))]
         found = []
         for name in sorted(environment):
             word = name.removeprefix(PREFIX)
@@ -484,6 +489,7 @@ class CommandOptions(usage.Options):
             "values are separated by blanks, flags are 1 or 0, and 'none' is no limit.",
             width,
         )
+        lines += ["", *textwrap.wrap(self._ofReactors(name), width, break_on_hyphens=False)]
         if self.examples:
             lines += ["", "Examples:"]
             run = name if name == "twist" else self.twistd
@@ -491,6 +497,15 @@ class CommandOptions(usage.Options):
                 lines += textwrap.wrap(meaning, width, initial_indent="  # ", subsequent_indent="  # ")
                 lines.append(f"  {run} net {words}")
         return "\n".join(lines)
+
+    def _ofReactors(self, name: str) -> str:
+        """What the help text of a program says of reactors."""
+        otherwise = "uvloop's, where uvloop is installed" if self.prefersUvloop else "Twisted's default"
+        which = "--help-reactors" if name == "twistd" else "--help"
+        return (
+            f"The reactor is {otherwise}, unless '{name} --reactor NAME' or the environment variable {VARIABLE} names "
+            f"another one; '{name} {which}' says which there are."
+        )
 
 
 class ServiceOptions(CommandOptions):
