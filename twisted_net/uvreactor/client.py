@@ -24,19 +24,21 @@ class ClientStream(Stream):
     A connection that we made.
 
     :param connector: told when it ends.
-    :param peer: the peer's address.
+    :param client: what has connected it, with its addresses.
     """
 
     _tlsClientDefault = True
 
-    def __init__(self, skt: Any, protocol: Any, connector: Any, peer: Any, reactor: Any) -> None:
+    def __init__(self, skt: Any, protocol: Any, connector: Any, client: Any) -> None:
         self.connector = connector
-        self._peer = peer
+        self.addr = client.addr
+        self.realAddress = client.realAddress
+        self._peer = client.getPeer()
         self.logstr = f"{self._getLogPrefix(protocol)},client"
-        super().__init__(skt, protocol, reactor)
+        super().__init__(skt, protocol, client.reactor)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self._peer} at {id(self):x}>"
+        return f"<{type(self)} to {self.addr} at {id(self):x}>"
 
     def getHost(self) -> Any:
         """Our address."""
@@ -67,9 +69,8 @@ class Replaced:
 
     def _connectDone(self) -> None:
         skt, connector = self.socket, self.connector
-        peer = self.getPeer()  # type: ignore[attr-defined]
-        protocol = connector.buildProtocol(peer)
-        stream = self._streamFor(skt, protocol, peer)
+        protocol = connector.buildProtocol(self.getPeer())  # type: ignore[attr-defined]
+        stream = self._streamFor(skt, protocol)
         self.connected = 1
         if stream is None:
             return  # it keeps the connection
@@ -82,8 +83,8 @@ class Replaced:
         else:
             protocol.makeConnection(stream)
 
-    def _streamFor(self, skt: Any, protocol: Any, peer: Any) -> Stream | None:
-        return ClientStream(skt, protocol or Protocol(), self.connector, peer, self.reactor)
+    def _streamFor(self, skt: Any, protocol: Any) -> Stream | None:
+        return ClientStream(skt, protocol or Protocol(), self.connector, self)
 
 
 class Client(Replaced, tcp.Client):

@@ -12,8 +12,10 @@ told of streams too, although no descriptor of theirs is watched by Twisted.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import uvloop
@@ -33,6 +35,29 @@ __all__ = ["UvloopReactor"]
 _LOST: Final = Failure(main.CONNECTION_LOST)
 
 
+def _occupyStandard() -> None:
+    """
+    Open descriptors 0 to 2 on /dev/null if they are closed.
+
+    A loop that is made then would get one of them for its epoll; and a daemon puts /dev/null there when it has forked.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+@contextmanager
+def _blockingAsBefore(descriptor: int) -> Iterator[None]:
+    """
+    Leave O_NONBLOCK as it is. libuv sets it on what it polls (uv_poll_init); but standard input, a terminal and a pipe
+    are shared with programs that count on a read that waits.
+    """
+    blocking = descriptor >= 0 and os.get_blocking(descriptor)
+    yield
+    if blocking:
+        os.set_blocking(descriptor, True)
+
+
 class UvloopReactor(AsyncioSelectorReactor):
     """
     A reactor on uvloop.
@@ -42,10 +67,11 @@ class UvloopReactor(AsyncioSelectorReactor):
 
     def __init__(self, eventloop: Any = None) -> None:
         if eventloop is None:
+            _occupyStandard()
             eventloop = uvloop.new_event_loop()
             asyncio.set_event_loop(eventloop)
         self._streams: set[Stream] = set()
-        self._handed: list[Coroutine[Any, Any, Any]] = []
+        self._handed: list[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
         #: Has something called in the next turn: ``loop.call_soon``.
         self.soon = eventloop.call_soon
         #: The stack of contexts of the thread that the reactor runs in; the first one is everybody's.
@@ -75,28 +101,30 @@ class UvloopReactor(AsyncioSelectorReactor):
         """
         handing = self._asyncioEventloop.connect_accepted_socket(lambda: stream, skt)
         if skt.family == socket.AF_UNIX:
-            handing.send(None)
+            waiter = handing.send(None)
         else:
             # uvloop turns it on, always; Twisted leaves it as it is.
             noDelay = skt.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            handing.send(None)
+            waiter = handing.send(None)
             if not noDelay:
                 skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         if not self._handed:
-            # Two turns: what is handed over after this call, in the same turn, has its connection_made later.
-            self.soon(self.soon, self._endHanding)
-        self._handed.append(handing)
+            self.soon(self._endHanding)
+        self._handed.append((handing, waiter))
         self._streams.add(stream)
 
     def _endHanding(self) -> None:
         handed, self._handed = self._handed, []
-        for coroutine in handed:
+        for handing, waiter in handed:
+            if not waiter.done():
+                self._handed.append((handing, waiter))
+                continue
             try:
-                coroutine.send(None)
-            except StopIteration:
-                pass
-            except RuntimeError:
-                pass  # it was closed before uvloop could tell that it is there
+                handing.send(None)
+            except (StopIteration, RuntimeError):
+                pass  # done; or closed before uvloop could say that it is there
+        if self._handed:
+            self.soon(self._endHanding)
 
     def forget(self, stream: Stream) -> None:
         """A stream has ended."""
@@ -158,7 +186,8 @@ class UvloopReactor(AsyncioSelectorReactor):
         if isinstance(reader, Stream):
             reader.startReading()
         else:
-            super().addReader(reader)
+            with _blockingAsBefore(reader.fileno()):
+                super().addReader(reader)
 
     def removeReader(self, reader: Any) -> None:
         """As ``IReactorFDSet``."""
@@ -172,7 +201,8 @@ class UvloopReactor(AsyncioSelectorReactor):
         if isinstance(writer, Stream):
             writer.startWriting()
         else:
-            super().addWriter(writer)
+            with _blockingAsBefore(writer.fileno()):
+                super().addWriter(writer)
 
     def removeWriter(self, writer: Any) -> None:
         """As ``IReactorFDSet``."""

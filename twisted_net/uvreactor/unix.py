@@ -185,6 +185,7 @@ class ServerUnixStream(UnixStream, ServerStream):
             return None
         stream = serverTransport(skt, protocol, skt.getpeername(), None, 0, reactor)
         stream._localPort = skt.getsockname()
+        stream.logstr = f"{protocol.__class__.__name__},0,{skt.getsockname()}"
         protocol.makeConnection(stream)
         return stream
 
@@ -212,9 +213,9 @@ class Port(Guarding, unix.Port):
 class Client(Replaced, unix.Client):
     """A UNIX client until it is connected, and longer where the protocol receives descriptors."""
 
-    def _streamFor(self, skt: Any, protocol: Any, peer: Any) -> Stream | None:
+    def _streamFor(self, skt: Any, protocol: Any) -> Stream | None:
         if protocol is None or not IFileDescriptorReceiver.providedBy(protocol):
-            return ClientUnixStream(skt, protocol or Protocol(), self.connector, peer, self.reactor)
+            return ClientUnixStream(skt, protocol or Protocol(), self.connector, self)
         self.protocol = protocol
         self.logstr = f"{self._getLogPrefix(protocol)},client"
         self.connected = 1
