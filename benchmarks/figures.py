@@ -3,44 +3,83 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 PACKAGES = ("twisted", "uvloop", "trio")
+PROGRAMS = {"gcc": "gcc", "node": "nodejs", "openssl": "openssl", "wrk": "wrk"}
+"""What may be needed, and in which packages Debian has it."""
+HEADERS = {"libc6-dev": "stdio.h", "libssl-dev": "openssl/ssl.h"}
+"""Packages of Debian's that bring nothing to run."""
+WIDTH = 42
+"""Of a column of names."""
 
 
-def parse(documentation: str | None) -> argparse.Namespace:
-    """The options: ``json`` (a path, or None) and ``smoke``."""
+def options(documentation: str | None) -> argparse.ArgumentParser:
+    """A parser that knows ``json`` (a path, or None) and ``smoke``."""
     parser = argparse.ArgumentParser(description=(documentation or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--smoke", action="store_true", help="only see that it works")
-    return parser.parse_args()
+    return parser
+
+
+def parse(documentation: str | None) -> argparse.Namespace:
+    """The options, where no more are wanted than `options` knows."""
+    return options(documentation).parse_args()
+
+
+def installed(package: str) -> str | None:
+    """The version of a Python package, if it is installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def about(**more: Any) -> dict[str, Any]:
     """What the figures were measured with."""
-    versions: dict[str, Any] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {**versions, **more}
+    versions = {package: installed(package) or "not installed" for package in PACKAGES}
+    return {"python": platform.python_version(), **versions, **more}
 
 
-def present(peers: Mapping[str, str | None]) -> list[str]:
-    """Those whose package, if they need one, is installed; says of the others what to do."""
+@functools.cache
+def remedy(need: str) -> str | None:
+    """What to do about a Python package, a program or a header package that is missing; None: it is there."""
+    if need in HEADERS:
+        command = ["gcc", "-E", "-include", HEADERS[need], "-x", "c", "/dev/null"]
+        there = which("gcc") and not subprocess.run(command, capture_output=True).returncode
+        return None if there else f"apt-get install {need}"
+    if need in PROGRAMS:
+        return None if which(need) else f"apt-get install {PROGRAMS[need]}"
+    return None if installed(need) else f"pip install {need}"
+
+
+def present(needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """Those whose packages and programs are all there; says of the others what to do."""
     found = []
-    for name, package in peers.items():
-        if package is None or about()[package] != "not installed":
-            found.append(name)
+    for name, wanted in needs.items():
+        remedies = [told for told in map(remedy, wanted) if told is not None]
+        if remedies:
+            print(f"{name:{WIDTH}} missing: {'; '.join(remedies)}")
         else:
-            print(f"{name:24} not installed: pip install {package}")
+            found.append(name)
     return found
+
+
+def install(needs: Iterable[str]) -> None:
+    """Have pip install those of *needs* that are missing Python packages."""
+    packages = [need for need in sorted(needs) if (remedy(need) or "").startswith("pip ")]
+    if packages:
+        subprocess.run([sys.executable, "-m", "pip", "install", *packages], check=True)
+        remedy.cache_clear()
 
 
 def ratios(values: Mapping[str, float], against: str) -> dict[str, float]:
