@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from twisted_net.address import Address
 from twisted_net.interfaces import IConnectionUser
+from twisted_net.service.deferreds import interpreted
 from twisted_net.service.launch import Serving, beginCoroutine
 from twisted_net.service.loading import isCoroutineFunction
 from twisted_net.service.options import Choices
@@ -80,7 +81,7 @@ class Coroutines:
     """
 
     def __init__(self, handler: Callable[[UdpSocket], Any], reactor: Any) -> None:
-        self._handler = handler
+        self._handler = interpreted(handler, reactor)
         self._reactor = reactor
         self._early: list[UdpSocket] | None = []
         self._running: list[Deferred[None]] = []

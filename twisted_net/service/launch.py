@@ -41,6 +41,7 @@ from twisted_net import net
 from twisted_net.address import Address, EndpointTarget, Target, UnixTarget
 from twisted_net.errors import AddressError, NetError
 from twisted_net.sansio.backoff import Backoff
+from twisted_net.service.deferreds import interpreted
 from twisted_net.service.ending import Ending
 from twisted_net.service.journal import Journal, useJson
 from twisted_net.service.loading import theirTraceback
@@ -374,13 +375,14 @@ def forCoroutine(handler: Callable[[Stream], Coroutine[Any, Any, object]], choic
     """
     Hand every connection to a coroutine of its own, as a Stream.
 
-    On a reactor that asyncio runs the coroutines are asyncio's tasks, so that asyncio's libraries work in them;
-    elsewhere Twisted runs them. When the service stops they have the time of grace, then they are cancelled.
+    On a reactor that asyncio runs the coroutines are asyncio's tasks, so that asyncio's libraries work in them, and
+    Deferreds too (:mod:`~twisted_net.service.deferreds`); elsewhere Twisted runs them. When the service stops they have
+    the time of grace, then they are cancelled.
     """
     listener = Listener(reactor, limits=choices.limits)
 
     def begin() -> None:
-        beginCoroutine(reactor, listener.serve(handler))
+        beginCoroutine(reactor, listener.serve(interpreted(handler, reactor)))
 
     return Serving(listener.factory, begin, lambda grace: Deferred.fromCoroutine(listener.close(grace)))
 
