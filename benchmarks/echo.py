@@ -15,7 +15,8 @@ time, in the kernel and outside, for each unit (message, connection, datagram, p
 lowest and the highest; beside it units per second of the wall clock, which depend much more on what else runs. ``idle``
 is no CPU time: bytes of memory for each connection, as ``idle.py`` measures them.
 
-What is not installed is named, with what to do about it. The exit status is 1 when a server that is there fails.
+All of it takes half an hour. What is not installed is named, with what to do about it. The exit status is 1 when a
+server that is there fails.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ class Workload(NamedTuple):
     """Servers that another benchmark measures."""
 
     def peers(self) -> list[str]:
-        return [name for name, peer in servers.PEERS.items() if self.scene in peer.scenes and name not in self.without]
+        """Who can do it, the one that the others are compared with first."""
+        able = [name for name, peer in servers.PEERS.items() if self.scene in peer.scenes and name not in self.without]
+        return sorted(able, key=lambda name: name != self.against)
 
 
 WORKLOADS = {
@@ -291,7 +294,8 @@ def main() -> None:
                 bench.round(group, pem)
             for workload in group.workloads:
                 measured[workload], ratios[workload] = bench.table(workload)
-    about = figures.about(cores=len(cores), runs=runs, seconds=seconds, warmUp=span.warmUp, most=span.most)
+    node = run(["node", "--version"], span).strip() if figures.remedy("node") is None else "not installed"
+    about = figures.about(node=node, cores=len(cores), runs=runs, seconds=seconds, smoke=options.smoke)
     figures.write(options.json, about, measured, ratios)
     if bench.failed:
         sys.exit(f"failed: {', '.join(dict.fromkeys(bench.failed))}")
