@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.python.failure import Failure
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 
 class IConnectionUser(Interface):
@@ -51,6 +51,49 @@ class IConnectionUser(Interface):
     def raised(where: str, error: Exception) -> None:
         """A callable of the user raised *error*; *where* names it.  To be logged; the engine then drops the
         connection."""
+
+
+class IExactTransport(Interface):
+    """The transport that owns a connection's descriptor, with what `ITransport` leaves unsaid: what became of the
+    bytes, how to end without RST, and why the connection was lost.
+
+    Transports of the reactor `twisted_net.uvreactor` offer it, and so may any other.  That reactor knows nothing of this
+    package, so nobody declares the interface: a transport that has ``dropConnection`` is taken to have all of it.  For
+    stock transports :func:`twisted_net.wire.layers.exact` makes a stand-in.
+    """
+
+    disconnecting = Attribute("Whether ``loseConnection`` was called: it closes when everything is sent.")
+    ending = Attribute("Whether that, or ``loseWriteConnection``, was called.")
+    lossErrno = Attribute("The errno of the system call that failed when the connection was lost; None: none, or unknown.")
+
+    def sendNow(data: bytes) -> int:
+        """Send *data*, at once if nothing waits before it.
+
+        :return: how many of its bytes the kernel has not taken yet; they are sent when there is room.
+        """
+
+    def tellDrained(producer: Any) -> None:
+        """Have ``producer.resumeProducing`` called whenever the kernel has taken the last byte, TLS or not; and once
+        before this returns.  While it is registered, closing waits for `tellDrainedNoMore`."""
+
+    def tellDrainedNoMore() -> None:
+        """Take that back."""
+
+    def nudge() -> None:
+        """Have the drain told once more, also when nothing waits."""
+
+    def silence() -> None:
+        """Read and write nothing from now on, and tell nobody."""
+
+    def finishWriting() -> None:
+        """Send FIN; for a transport with nothing unsent.  The protocol is not told."""
+
+    def dropConnection(reason: Failure) -> None:
+        """Close now and without RST, what is unsent dropped; ``connectionLost`` is called before this returns.  Harmless
+        when the connection is gone."""
+
+    def relinquish() -> None:
+        """Give the descriptor back now, or as soon as can be, and tell nobody; `dropConnection` has to follow."""
 
 
 class ISocketMaker(Interface):

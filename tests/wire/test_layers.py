@@ -17,9 +17,8 @@ from pairs import Kind, Side, pair
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, ITCPTransport
 from twisted.internet.protocol import Factory
-from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -42,7 +41,7 @@ async def test_below(kind: Kind) -> None:
     async with pair(kind) as sides:
         for side in sides:
             bottom = layers.below(side.transport)
-            assert isinstance(bottom, Connection)
+            assert ITCPTransport.providedBy(bottom)
             assert bottom.fileno() == side.transport.fileno()
             assert layers.below(bottom) is bottom
             wrapped = isinstance(side.transport, ProtocolWrapper)
@@ -371,25 +370,27 @@ class Drained:
 async def test_tellDrained(kind: Kind) -> None:
     async with pair(kind) as (client, server):
         drained = Drained()
-        bottom = layers.tellDrained(client.transport, drained)
-        assert bottom is layers.below(client.transport)
+        bottom = layers.exact(client.transport)
+        bottom.tellDrained(drained)
         await drained.told()  # once at the beginning, as Twisted does with pull producers
         client.transport.write(b"x" * 1000)
         await drained.told()
         before = drained.count
-        layers.nudge(client.transport)
+        bottom.nudge()
         await drained.told()
         assert drained.count == before + 1
-        layers.tellDrainedNoMore(client.transport)
+        bottom.tellDrainedNoMore()
         client.transport.write(b"y")
         await server.until(lambda: server.received.endswith(b"y"))
         assert drained.count == before + 1
 
 
-def test_tellDrainedInMemory() -> None:
-    drained = Drained()
-    assert layers.tellDrained(StringTransport(), drained) is None
-    assert drained.count == 0
+def test_nothingExactInMemory() -> None:
+    transport = StringTransport()
+    assert layers.exact(transport) is None
+    assert layers.lossErrno(transport) is None
+    layers.relinquish(transport)
+    assert not transport.disconnecting
 
 
 # Transports that are no descriptors

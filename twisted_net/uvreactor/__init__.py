@@ -34,12 +34,10 @@ def install(eventloop: Any = None) -> None:
     :raises twisted.internet.error.ReactorAlreadyInstalledError: there is a reactor already; call this before anything
         imports ``twisted.internet.reactor``.
     """
-    from twisted.internet.main import installReactor
-
     try:
-        from twisted_net.uvreactor.reactor import UvloopReactor
+        from twisted_net.uvreactor import reactor
     except ImportError as missing:
         if missing.name != "uvloop":
             raise
         raise ImportError("uvloop is not installed: pip install 'twisted-net[uvloop]'", name="uvloop") from None
-    installReactor(UvloopReactor(eventloop))
+    reactor.install(eventloop)

@@ -68,23 +68,20 @@ class Replaced:
         return skt
 
     def _connectDone(self) -> None:
-        skt, connector = self.socket, self.connector
+        connector = self.connector
         protocol = connector.buildProtocol(self.getPeer())  # type: ignore[attr-defined]
-        stream = self._streamFor(skt, protocol)
-        self.connected = 1
-        if stream is None:
-            return  # it keeps the connection
+        stream = self._streamFor(self.socket, protocol or Protocol())
         # From now on nothing that is done to this object reaches the connection.
         del self.socket, self.connector
-        self.disconnected = 1
+        self.connected = self.disconnected = 1
         connector.transport = stream
         if protocol is None:
             stream.loseConnection()
         else:
             protocol.makeConnection(stream)
 
-    def _streamFor(self, skt: Any, protocol: Any) -> Stream | None:
-        return ClientStream(skt, protocol or Protocol(), self.connector, self)
+    def _streamFor(self, skt: Any, protocol: Any) -> Stream:
+        return ClientStream(skt, protocol, self.connector, self)
 
 
 class Client(Replaced, tcp.Client):

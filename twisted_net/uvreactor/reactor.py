@@ -1,9 +1,9 @@
 """
 The reactor: Twisted's asyncio reactor on a loop of uvloop's, with streams that are uvloop's own transports.
 
-Timers, threads, datagrams, standard input and output, processes and whatever else has a descriptor are seen to as the
-asyncio reactor does: by ``add_reader`` and ``call_at`` of the loop. What this one changes is who makes connections, and
-what a connection is (:mod:`~twisted_net.uvreactor.stream`).
+Timers and threads are seen to as the asyncio reactor does, by the loop's ``call_at`` and ``call_soon_threadsafe``. What
+this one changes is who makes connections, what a connection is (:mod:`~twisted_net.uvreactor.stream`), and how all other
+descriptors are watched (:mod:`~twisted_net.uvreactor.watcher`).
 
 Whoever asks a reactor what it watches (``removeAll`` and ``disconnectAll`` at shutdown, trial after each test) has to be
 told of streams too, although no descriptor of theirs is watched by Twisted.
@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import uvloop
@@ -29,10 +28,16 @@ from twisted_net.uvreactor import client, server, unix
 from twisted_net.uvreactor.children import ChildSignals
 from twisted_net.uvreactor.sockets import GuardedSocket
 from twisted_net.uvreactor.stream import Stream
+from twisted_net.uvreactor.watcher import READ, WRITE, Watcher
 
-__all__ = ["UvloopReactor"]
+__all__ = ["UvloopReactor", "install"]
 
 _LOST: Final = Failure(main.CONNECTION_LOST)
+
+
+def install(eventloop: Any = None) -> None:
+    """As :func:`twisted_net.uvreactor.install`."""
+    main.installReactor(UvloopReactor(eventloop))
 
 
 def _occupyStandard() -> None:
@@ -44,18 +49,6 @@ def _occupyStandard() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-
-
-@contextmanager
-def _blockingAsBefore(descriptor: int) -> Iterator[None]:
-    """
-    Leave O_NONBLOCK as it is. libuv sets it on what it polls (uv_poll_init); but standard input, a terminal and a pipe
-    are shared with programs that count on a read that waits.
-    """
-    blocking = descriptor >= 0 and os.get_blocking(descriptor)
-    yield
-    if blocking:
-        os.set_blocking(descriptor, True)
 
 
 class UvloopReactor(AsyncioSelectorReactor):
@@ -71,11 +64,13 @@ class UvloopReactor(AsyncioSelectorReactor):
             eventloop = uvloop.new_event_loop()
             asyncio.set_event_loop(eventloop)
         self._streams: set[Stream] = set()
+        self._arriving: list[Stream] = []
         self._handed: list[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
         #: Has something called in the next turn: ``loop.call_soon``.
         self.soon = eventloop.call_soon
         #: The stack of contexts of the thread that the reactor runs in; the first one is everybody's.
         self.contexts: list[Any] = context.theContextTracker.currentContext().contexts
+        self._watcher = Watcher(eventloop, self._serve)
         super().__init__(eventloop)
 
     def _signalsFactory(self) -> Any:
@@ -85,6 +80,22 @@ class UvloopReactor(AsyncioSelectorReactor):
         soon = self._asyncioEventloop.call_soon
         return _MultiSignalHandling((ReactorBase._signalsFactory(self), ChildSignals(soon)))
 
+    # -- IReactorTime
+
+    #: Somebody has asked for the next turn.
+    expecting = False
+
+    def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:
+        """As ``IReactorTime``."""
+        if delay == 0:
+            self.expecting = True
+        return super().callLater(delay, callable, *args, **kw)
+
+    def runUntilCurrent(self) -> None:
+        """Call what is due."""
+        self.expecting = False
+        super().runUntilCurrent()
+
     def startRunning(self, installSignalHandlers: Any = True) -> None:
         """Begin; in whichever thread that is."""
         self.contexts = context.theContextTracker.currentContext().contexts
@@ -92,12 +103,31 @@ class UvloopReactor(AsyncioSelectorReactor):
 
     # -- from a socket to a transport of uvloop's
 
-    def handOver(self, stream: Stream, skt: GuardedSocket) -> None:
+    def handOver(self, stream: Stream) -> None:
         """
-        Give a connected socket to uvloop, whose transport will call ``stream``, beginning in the next turn.
+        Give a stream's socket to uvloop in the next turn, unless the stream has ended by then.
 
-        uvloop makes the transport before its coroutine first waits, and waits for nothing but ``connection_made``: so
-        the coroutine needs no task. It must come to its end, though, or the transport is closed with it.
+        uvloop's transport calls the stream from then on, and its ``connection_made`` first.
+        """
+        if not self._arriving:
+            self.soon(self._handAll)
+        self._arriving.append(stream)
+        self._streams.add(stream)
+
+    def _handAll(self) -> None:
+        arriving, self._arriving = self._arriving, []
+        for stream in arriving:
+            skt = stream.toHand()
+            if skt is not None:
+                try:
+                    self._hand(stream, skt)
+                except Exception as failed:  # libuv has no memory for it
+                    stream.connection_lost(failed)
+
+    def _hand(self, stream: Stream, skt: GuardedSocket) -> None:
+        """
+        uvloop makes the transport before its coroutine first waits, and waits for nothing but ``connection_made``: so the
+        coroutine needs no task. It must come to its end, though, or the transport is closed with it.
         """
         handing = self._asyncioEventloop.connect_accepted_socket(lambda: stream, skt)
         if skt.family == socket.AF_UNIX:
@@ -111,7 +141,6 @@ class UvloopReactor(AsyncioSelectorReactor):
         if not self._handed:
             self.soon(self._endHanding)
         self._handed.append((handing, waiter))
-        self._streams.add(stream)
 
     def _endHanding(self) -> None:
         handed, self._handed = self._handed, []
@@ -179,53 +208,61 @@ class UvloopReactor(AsyncioSelectorReactor):
         if addressFamily not in self._supportedAddressFamilies:
             raise error.UnsupportedAddressFamily(addressFamily)
 
-    # -- IReactorFDSet, for streams too
+    # -- IReactorFDSet: streams, what can be watched, and what is always ready
 
     def addReader(self, reader: Any) -> None:
         """As ``IReactorFDSet``."""
         if isinstance(reader, Stream):
             reader.startReading()
-        else:
-            with _blockingAsBefore(reader.fileno()):
-                super().addReader(reader)
+        elif not self._continuousPolling.isReading(reader):
+            try:
+                self._watcher.watch(reader, READ)
+            except PermissionError:
+                self._continuousPolling.addReader(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        """As ``IReactorFDSet``."""
+        if isinstance(writer, Stream):
+            writer.startWriting()
+        elif not self._continuousPolling.isWriting(writer):
+            try:
+                self._watcher.watch(writer, WRITE)
+            except PermissionError:
+                self._continuousPolling.addWriter(writer)
 
     def removeReader(self, reader: Any) -> None:
         """As ``IReactorFDSet``."""
         if isinstance(reader, Stream):
             reader.stopReading()
         else:
-            super().removeReader(reader)
-
-    def addWriter(self, writer: Any) -> None:
-        """As ``IReactorFDSet``."""
-        if isinstance(writer, Stream):
-            writer.startWriting()
-        else:
-            with _blockingAsBefore(writer.fileno()):
-                super().addWriter(writer)
+            self._watcher.forget(reader, READ)
+            self._continuousPolling.removeReader(reader)
 
     def removeWriter(self, writer: Any) -> None:
         """As ``IReactorFDSet``."""
         if isinstance(writer, Stream):
             writer.stopWriting()
         else:
-            super().removeWriter(writer)
+            self._watcher.forget(writer, WRITE)
+            self._continuousPolling.removeWriter(writer)
+
+    def _serve(self, one: Any, toRead: bool) -> None:
+        log.callWithLogger(one, self._readOrWrite, one, toRead)
 
     def getReaders(self) -> list[Any]:
         """As ``IReactorFDSet``."""
-        return [*super().getReaders(), *(stream for stream in self._streams if stream.isReading)]
+        streams = [stream for stream in self._streams if stream.isReading]
+        return [*self._watcher.watched[READ], *self._continuousPolling.getReaders(), *streams]
 
     def getWriters(self) -> list[Any]:
         """As ``IReactorFDSet``."""
-        return [*super().getWriters(), *(stream for stream in self._streams if stream.isWriting)]
+        streams = [stream for stream in self._streams if stream.isWriting]
+        return [*self._watcher.watched[WRITE], *self._continuousPolling.getWriters(), *streams]
 
     def removeAll(self) -> list[Any]:
         """As ``IReactorFDSet``."""
-        watched = [stream for stream in self._streams if stream.isReading or stream.isWriting]
-        for stream in watched:
-            stream.stopReading()
-            stream.stopWriting()
-        return [*super().removeAll(), *watched]
+        removed = self._removeAll(self.getReaders(), self.getWriters())
+        return list(removed)
 
     def disconnectAll(self) -> None:
         """End every connection; also those that neither read nor write, of which the stock reactors know nothing."""

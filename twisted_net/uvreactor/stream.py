@@ -13,6 +13,10 @@ callback runs is gathered, and leaves as one when it returns; what is written at
 loop (:meth:`Stream.settle`). That is also what makes the rest possible: bytes that are still gathered can be dropped by
 ``abortConnection``, follow a ``loseConnection`` that came before them, and be counted for a producer.
 
+When somebody has asked for the next turn by ``callLater(0)``, what the callback wrote waits for it too: there is more to
+come. TLS does so with every small write, and what leaves in two segments meets Nagle's algorithm and a delayed ACK (RFC
+1122, 4.2.3.2 and 4.2.3.4): 40 ms. Stock transports send after the timers' turn, always.
+
 *One moment for everything that waits.* Stock transports act when "the buffer is empty" is found in ``doWrite``: ask a
 producer for more, close, half-close. Here it is :meth:`Stream._emptied`, at the end of a settling after which uvloop
 holds nothing either. uvloop's limits are (0, 0), so that ``pause_writing`` means "something is left" and
@@ -20,13 +24,15 @@ holds nothing either. uvloop's limits are (0, 0), so that ``pause_writing`` mean
 when it has nothing left, and never earlier. The FIN of a half-close is shutdown(2) by our own hand at that moment, since
 uvloop says of its ``write_eof`` neither when it is done nor that it failed.
 
-*Whatever changes what a write means assigns another one* (TLS, a counted producer, the end) to the instance. The plain
-one is the class's, which asks for nothing.
+*One flag says whether a write is an ordinary one* (``_special``): not after the end, not over TLS, and not counted for a
+producer. Assigning another ``write`` to the instance would spare the question, but whoever taps a transport does that
+too.
 
 *A stream begins before uvloop has it.* The protocol is told of its connection where the stock transports tell it:
-while the port accepts. uvloop's own transport follows one turn later (:meth:`connection_made`), and starts to read
-whatever is said; until then writes are gathered, and a pause is remembered. A paused stream may so be given one chunk
-that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
+while the port accepts. The socket is handed to uvloop in the next turn, unless the connection is over by then, whose
+descriptor is given back at once; uvloop's transport comes one turn later (:meth:`Stream.connection_made`), and starts
+to read whatever is said. Until then writes are gathered, and a pause is remembered. A paused stream may so be given one
+chunk that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
 
 *What protocols raise* is caught here, logged in their own context, and costs them the connection, as on every reactor.
 uvloop would log it too, elsewhere.
@@ -73,7 +79,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 def bytesOnly(data: object) -> None:
     """
-    Let bytes pass. It is also what ``write`` becomes when nothing can be sent any more.
+    Let bytes pass.
 
     :raises TypeError: ``data`` is anything else; the words are Twisted's.
     """
@@ -114,10 +120,12 @@ class Stream(_LogOwner):
     socket: GuardedSocket
     protocol: Any
 
+    _handed = False  # the socket is uvloop's business
     _uv: Any = None  # uvloop's transport
     _corked = True  # a settling is coming: writes need not ask for one
     _due = False  # a settling was asked for, also if nothing was written
     _full = False  # uvloop holds bytes that the kernel did not take
+    _special = False  # a write is no ordinary one: see `_writeSpecially`
     _alert = False  # somebody waits for the moment when nothing is left
     _waiting = 0  # gathered bytes; counted only for a producer that is paused by it
     _reads = True  # nobody has paused reading
@@ -135,24 +143,28 @@ class Stream(_LogOwner):
         self.protocol = protocol
         self.reactor = reactor
         self._out: list[bytes] = []
-        try:
-            reactor.handOver(self, skt)
-        except BaseException:
-            skt.close()
-            raise
         self.connected = 1
         skt.guard = self
+        reactor.handOver(self)
 
     # -- bytes in: what uvloop calls
 
+    def toHand(self) -> GuardedSocket | None:
+        """The socket for uvloop, whose business it is from now on; None if the connection is over."""
+        if not self.connected or self._aborting:
+            return None
+        self._handed = True
+        return self.socket
+
     def connection_made(self, uv: Any) -> None:
         """uvloop has the socket."""
-        if self.disconnected or self._aborting:
+        if self.disconnected or not self.connected:
             uv.abort()
-            if self._aborting and not self.disconnected:
-                self.connectionLost(Failure(error.ConnectionAborted()))
             return
         self._uv = uv
+        if self._aborting:
+            uv.abort()
+            return
         uv.set_write_buffer_limits(0, 0)
         if not self._reads:
             self._hold()
@@ -174,7 +186,9 @@ class Stream(_LogOwner):
         self._corked = False
         out = self._out
         if out:
-            if len(out) == 1 and not self._alert:
+            if self.reactor.expecting:
+                self._ask()
+            elif len(out) == 1 and not self._alert:
                 self._uv.write(out.pop())
             else:
                 self._call(self.settle)
@@ -197,10 +211,12 @@ class Stream(_LogOwner):
         if isinstance(exc, OSError):
             self.lossErrno = exc.errno
         if self._aborting:
-            reason = Failure(error.ConnectionAborted())
+            # The descriptor is closed right after this, and RST goes out; the protocol is told when it has.
+            self._linger()
+            self.socket.guard = None
+            self._abortedSoon()
         else:
-            reason = _DONE if exc is None else _LOST
-        self._call(self.connectionLost, reason)
+            self._call(self.connectionLost, _DONE if exc is None else _LOST)
 
     def pause_writing(self) -> None:
         """The kernel did not take everything."""
@@ -245,6 +261,9 @@ class Stream(_LogOwner):
         """Send ``data`` after everything that was written before it."""
         if data.__class__ is not bytes:
             bytesOnly(data)
+        if self._special:
+            self._writeSpecially(data)
+            return
         self._out.append(data)
         if not self._corked:
             self._ask()
@@ -253,39 +272,38 @@ class Stream(_LogOwner):
         """Send every chunk of ``iovec``, in order."""
         for data in iovec:
             bytesOnly(data)
-        if not iovec or not self._takes():
+        if self.TLS:
+            if self.connected:
+                self.protocol.writeSequence(iovec)
+        else:
+            self._writeRaw(iovec)
+
+    def _writeSpecially(self, data: bytes) -> None:
+        if self.TLS:
+            if self.connected:
+                self.protocol.write(data)
+        else:
+            self._writeRaw([data])
+
+    def _writeRaw(self, chunks: Any) -> None:
+        """Below TLS."""
+        if not chunks or self._isMute():
             return
-        self._out.extend(iovec)
+        self._out.extend(chunks)
         if not self._corked:
             self._ask()
         if self.streamingProducer:
-            self._waiting += sum(map(len, iovec))
+            self._waiting += sum(map(len, chunks))
             self._pauseProducer()
+
+    def _isMute(self) -> bool:
+        """Whether nothing that is written from now on will be sent."""
+        return bool(self.disconnected or self._aborting or self._writeDisconnected)
 
     @property
     def _tempDataBuffer(self) -> list[bytes]:
         """What is gathered, by the name that Twisted's own tests know."""
         return self._out
-
-    def _takes(self) -> bool:
-        """Whether what is written from now on will be sent."""
-        return not (self.disconnected or self._aborting or self._writeDisconnected)
-
-    def _writeCounted(self, data: bytes) -> None:
-        bytesOnly(data)
-        self._out.append(data)
-        if not self._corked:
-            self._ask()
-        self._waiting += len(data)
-        self._pauseProducer()
-
-    def _writeTls(self, data: bytes) -> None:
-        if self.connected:
-            self.protocol.write(data)
-
-    def _writeSequenceTls(self, iovec: Any) -> None:
-        if self.connected:
-            self.protocol.writeSequence(iovec)
 
     def _ask(self) -> None:
         """Settle in the next turn of the loop."""
@@ -338,7 +356,7 @@ class Stream(_LogOwner):
         """
         uv = self._uv
         if uv is None or self._out or self._full or self.disconnecting or self._writeDisconnecting:
-            self.write(data)
+            self._writeRaw([data])
             return len(data)
         uv.write(data)
         if self._full:
@@ -360,6 +378,14 @@ class Stream(_LogOwner):
         else:
             self.registerRawProducer(producer, streaming)
 
+    def tellDrained(self, producer: Any) -> None:
+        """Have ``producer.resumeProducing`` called whenever nothing is left to send, TLS or not; and once now."""
+        self.registerRawProducer(producer, False)
+
+    def tellDrainedNoMore(self) -> None:
+        """Take :meth:`tellDrained` back."""
+        self.unregisterRawProducer()
+
     def registerRawProducer(self, producer: Any, streaming: bool) -> None:
         """As :meth:`registerProducer`, below TLS."""
         if self.producer is not None:
@@ -371,10 +397,9 @@ class Stream(_LogOwner):
             return
         self.producer = producer
         self.streamingProducer = streaming
-        self._alert = True
+        self._note()
         if streaming:
             self._waiting = sum(map(len, self._out))
-            self._bindWrite()
         else:
             producer.resumeProducing()
 
@@ -388,9 +413,8 @@ class Stream(_LogOwner):
     def unregisterRawProducer(self) -> None:
         """As :meth:`unregisterProducer`, below TLS."""
         self.producer = None
-        self.producerPaused = False
-        self._bindWrite()
-        self._watch()
+        self.producerPaused = self.streamingProducer = False
+        self._note()
         if self.connected and self._alert:
             self.startWriting()
 
@@ -411,25 +435,12 @@ class Stream(_LogOwner):
             unsent += self._uv.get_write_buffer_size()
         return unsent > self.bufferSize
 
-    def _bindWrite(self) -> None:
-        """Assign the write that fits the state, unless it is the class's."""
-        if not self._takes():
-            self.write = bytesOnly  # type: ignore[method-assign]
-            self.__dict__.pop("writeSequence", None)
-        elif self.TLS:
-            self.write = self._writeTls  # type: ignore[method-assign]
-            self.writeSequence = self._writeSequenceTls  # type: ignore[method-assign]
-        elif self.producer is not None and self.streamingProducer:
-            self.write = self._writeCounted  # type: ignore[method-assign]
-        elif "write" in self.__dict__:
-            del self.write
-
-    def _watch(self) -> None:
-        """Note whether anybody waits until nothing is left."""
-        self._alert = (
-            self.producer is not None
-            or self.disconnecting == 1
-            or (self._writeDisconnecting and not self._writeDisconnected)
+    def _note(self) -> None:
+        """Something has changed: note whether writes are ordinary, and whether anybody waits until nothing is left."""
+        hasProducer = self.producer is not None
+        self._special = bool(self._isMute() or self.TLS or (hasProducer and self.streamingProducer))
+        self._alert = bool(
+            hasProducer or self.disconnecting or (self._writeDisconnecting and not self._writeDisconnected)
         )
 
     # -- IPushProducer, and what reactors call these two
@@ -474,6 +485,16 @@ class Stream(_LogOwner):
         """Keep what is not with uvloop yet."""
         self._due = False
 
+    def nudge(self) -> None:
+        """Have the drain told once more."""
+        self.startWriting()
+
+    def silence(self) -> None:
+        """Read and write nothing from now on, and tell nobody."""
+        self.stopReading()
+        self.stopWriting()
+        self._out.clear()
+
     @property
     def isReading(self) -> bool:
         """Whether bytes are taken from the kernel."""
@@ -503,7 +524,7 @@ class Stream(_LogOwner):
             return
         self.stopReading()
         self.disconnecting = 1
-        self._alert = True
+        self._note()
         self.startWriting()
 
     def abortConnection(self) -> None:
@@ -512,24 +533,29 @@ class Stream(_LogOwner):
             return
         self._aborting = True
         self._out.clear()
-        self._bindWrite()
+        self._note()
         self.stopReading()
         if self._uv is not None:
             self._uv.abort()
+        elif not self._handed:
+            self._abortedSoon()
+
+    def _abortedSoon(self) -> None:
+        self.reactor.soon(self._call, self.connectionLost, Failure(error.ConnectionAborted()))
 
     def loseWriteConnection(self) -> None:
         """Half-close when everything is sent, and a registered producer has finished."""
         if self._writeDisconnecting or not self.connected:
             return
-        self._writeDisconnecting = self._alert = True
+        self._writeDisconnecting = True
+        self._note()
         self.startWriting()
 
     def finishWriting(self) -> None:
         """Half-close now, which needs nothing unsent. The protocol is not told."""
         self._due = False
         self._writeDisconnecting = self._writeDisconnected = True
-        self._bindWrite()
-        self._watch()
+        self._note()
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -567,6 +593,19 @@ class Stream(_LogOwner):
         """
         self.connectionLost(reason)
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to close or half-close."""
+        return bool(self.disconnecting or self._writeDisconnecting)
+
+    def relinquish(self) -> None:
+        """Give the descriptor back, and tell nobody yet: now if uvloop has not got it, else with the end."""
+        self.silence()
+        self.connected = 0
+        if not self._handed:
+            self.socket.guard = None
+            self.socket.close()
+
     def forsaken(self, shared: bool = False) -> None:
         """
         Somebody has closed the socket object, or (``shared``) taken its descriptor: the connection is over, in the next
@@ -579,17 +618,16 @@ class Stream(_LogOwner):
             self.reactor.soon(self.connectionLost, _LOST, shared)
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
-        """The end, once: the producer hears of it, then the protocol. The descriptor is closed in the next turn."""
+        """The end, once: the producer hears of it, then the protocol. The descriptor is closed in this turn or the next."""
         if self.disconnected:
             return
         self.disconnected = 1
         self.connected = 0
         self._alert = self._due = False
-        self._corked = True
+        self._corked = self._special = True
         self._out.clear()
         self._held = None
         self.__dict__.pop("data_received", None)
-        self._bindWrite()
         self.logstr = self.logstr  # that of the protocol
         producer, self.producer = self.producer, None
         if producer is not None:
@@ -607,6 +645,8 @@ class Stream(_LogOwner):
         if uv is not None:
             self._uv = None
             uv.abort()
+        elif not self._handed:
+            skt.close()
         protocol = self.protocol
         del self.protocol, self.socket
         self.reactor.forget(self)
@@ -697,7 +737,7 @@ class Stream(_LogOwner):
         """
         self.logstr = self.logstr  # that of the protocol which is there now
         _newtls.startTLS(self, ctx, normal, BelowTls)
-        self._bindWrite()
+        self._note()
 
 
 class BelowTls:
@@ -705,16 +745,11 @@ class BelowTls:
 
     @staticmethod
     def write(stream: Stream, data: bytes) -> None:
-        if not stream._takes():
-            return
-        if stream.producer is not None and stream.streamingProducer:
-            stream._writeCounted(data)
-        else:
-            Stream.write(stream, data)
+        stream._writeRaw([data])
 
     @staticmethod
     def writeSequence(stream: Stream, iovec: Any) -> None:
-        Stream.writeSequence(stream, iovec)
+        stream._writeRaw(iovec)
 
     @staticmethod
     def loseConnection(stream: Stream, *args: object) -> None:

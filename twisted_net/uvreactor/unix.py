@@ -1,11 +1,8 @@
 """
-UNIX sockets: streams that can send descriptors, and a way round for protocols that receive them.
+UNIX sockets: streams that send and receive descriptors.
 
-libuv reads a UNIX socket without asking for ancillary data, and the kernel closes the descriptors that came with it. So
-a protocol that provides ``IFileDescriptorReceiver`` gets Twisted's own transport, on the same reactor. Whether it does
-is known once it is built: a connection is accepted, or made, in Python anyway.
-
-Sending needs no such thing: a descriptor travels with a byte, by sendmsg(2), at a moment when nothing is unsent.
+A descriptor travels with a byte, by sendmsg(2). Sending one needs nothing but a moment when nothing is unsent. Receiving
+them is beyond libuv: see :mod:`~twisted_net.uvreactor.rights`.
 """
 
 from __future__ import annotations
@@ -19,12 +16,11 @@ from typing import Any
 from twisted.internet import error, interfaces, main, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IFileDescriptorReceiver
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_net.uvreactor.client import ClientStream, Replaced
+from twisted_net.uvreactor.rights import ReceivingTransport
 from twisted_net.uvreactor.server import Guarding, ServerStream
 from twisted_net.uvreactor.sockets import GuardedSocket
 from twisted_net.uvreactor.stream import Stream
@@ -90,13 +86,25 @@ class UnixStream(Stream):
         self._pauseProducer()
         self.startWriting()
 
+    def toHand(self) -> GuardedSocket | None:
+        """As :meth:`Stream.toHand`: for uvloop, unless the protocol receives descriptors."""
+        skt = super().toHand()
+        if skt is None or not interfaces.IFileDescriptorReceiver.providedBy(self.protocol):
+            return skt
+        ReceivingTransport(self, skt)
+        return None
+
+    def descriptorReceived(self, descriptor: int) -> None:
+        """A descriptor has come, and belongs to the protocol."""
+        self._call(self.protocol.fileDescriptorReceived, descriptor)
+
     def _isFull(self) -> bool:
         return len(self._rights or ()) > MANY_DESCRIPTORS or super()._isFull()
 
     def sendNow(self, data: bytes) -> int:
         """As :meth:`Stream.sendNow`, behind the descriptors."""
         if self._rights:
-            self.write(data)
+            self._writeRaw([data])
             return len(data)
         return super().sendNow(data)
 
@@ -132,7 +140,7 @@ class UnixStream(Stream):
             self._room = Room(self)
         self._out[:] = [data[sent:]] if sent < len(data) else []
         self._waiting = len(data) - sent
-        self._watch()
+        self._note()
         return self._room is None
 
     def startWriting(self) -> None:
@@ -183,17 +191,11 @@ class ServerUnixStream(UnixStream, ServerStream):
         if protocol is None:
             skt.close()
             return None
-        stream = serverTransport(skt, protocol, skt.getpeername(), None, 0, reactor)
+        stream = cls(skt, protocol, skt.getpeername(), None, 0, reactor)
         stream._localPort = skt.getsockname()
         stream.logstr = f"{protocol.__class__.__name__},0,{skt.getsockname()}"
         protocol.makeConnection(stream)
         return stream
-
-
-def serverTransport(skt: Any, protocol: Any, name: Any, server: Any, sessionno: int, reactor: Any) -> Any:
-    """The transport for a protocol: Twisted's own when it receives descriptors."""
-    kind = unix.Server if IFileDescriptorReceiver.providedBy(protocol) else ServerUnixStream
-    return kind(skt, protocol, name, server, sessionno, reactor)
 
 
 class ClientUnixStream(UnixStream, ClientStream):
@@ -207,21 +209,14 @@ class ClientUnixStream(UnixStream, ClientStream):
 class Port(Guarding, unix.Port):
     """A UNIX port."""
 
-    transport = staticmethod(serverTransport)  # type: ignore[assignment]
+    transport = ServerUnixStream  # type: ignore[assignment]
 
 
 class Client(Replaced, unix.Client):
-    """A UNIX client until it is connected, and longer where the protocol receives descriptors."""
+    """A UNIX client until it is connected."""
 
-    def _streamFor(self, skt: Any, protocol: Any) -> Stream | None:
-        if protocol is None or not IFileDescriptorReceiver.providedBy(protocol):
-            return ClientUnixStream(skt, protocol or Protocol(), self.connector, self)
-        self.protocol = protocol
-        self.logstr = f"{self._getLogPrefix(protocol)},client"
-        self.connected = 1
-        self.startReading()
-        protocol.makeConnection(self)
-        return None
+    def _streamFor(self, skt: Any, protocol: Any) -> Stream:
+        return ClientUnixStream(skt, protocol, self.connector, self)
 
 
 class Connector(unix.Connector):

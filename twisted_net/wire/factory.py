@@ -335,11 +335,7 @@ class SocketFactory:
             return
         # TLS is still in its own makeConnection and could not bear to lose its transport there.  But the descriptor is
         # given back now: a port that is short of them may accept a hundred more before the next turn.
-        bottom = layers.below(transport)
-        skt = layers.socketOf(transport)
-        if skt is not None:
-            bottom.connected = False
-            skt.close()
+        layers.relinquish(transport)
         self.reactor.callLater(0, layers.drop, transport, reason)
 
     def limitPassed(self, name: str) -> None:

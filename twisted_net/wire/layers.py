@@ -17,6 +17,9 @@ until a TLS connection is there, and pyOpenSSL (the extra ``tls``) may be missin
 Beside the questions stand the three ways to end that stock transports do not offer: to fall silent; to close with FIN
 what is not yet sent (``abortConnection`` sends RST); and to half-close under TLS (``loseWriteConnection`` would reach
 past it to the socket: FIN without close_notify, which a TLS peer must take for an attack; RFC 8446, 6.1).
+
+What is asked of the layer at the bottom is an :class:`~twisted_net.interfaces.IExactTransport`: what some reactors'
+transports are themselves, and what :class:`Stock` makes of Twisted's own, by reaching into them. Nothing else does.
 """
 
 from __future__ import annotations
@@ -41,12 +44,13 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides
+from zope.interface import alsoProvides, implementer
 
-from twisted_net.interfaces import ISimulatedSocket
+from twisted_net.interfaces import IExactTransport, ISimulatedSocket
 
 __all__ = [
     "Credentials",
+    "Stock",
     "awaitHandshake",
     "below",
     "credentials",
@@ -54,19 +58,18 @@ __all__ = [
     "drop",
     "endWriting",
     "endWritingNow",
+    "exact",
     "hasRoom",
     "isClosing",
     "isNotified",
     "isReset",
     "isTls",
-    "nudge",
+    "lossErrno",
     "passHalfClose",
     "poll",
-    "sendNow",
+    "relinquish",
     "silence",
     "socketOf",
-    "tellDrained",
-    "tellDrainedNoMore",
 ]
 
 
@@ -227,6 +230,99 @@ def isReset(transport: Any) -> bool:
     return skt is not None and bool(poll(skt) & select.POLLERR)
 
 
+def exact(transport: Any) -> Any:
+    """
+    Return the :class:`~twisted_net.interfaces.IExactTransport` at the bottom of ``transport``; ``None`` where there is
+    no descriptor of the reactor's.
+    """
+    bottom = below(transport)
+    if hasattr(bottom, "dropConnection"):
+        return bottom
+    return Stock(bottom) if isinstance(bottom, FileDescriptor) else None
+
+
+@implementer(IExactTransport)
+class Stock:
+    """What a descriptor of Twisted's own reactors does not offer, taken from it."""
+
+    __slots__ = ("descriptor",)
+
+    lossErrno: None = None
+
+    def __init__(self, descriptor: Any) -> None:
+        self.descriptor = descriptor
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether ``loseConnection`` was called."""
+        return bool(self.descriptor.disconnecting)
+
+    @property
+    def ending(self) -> bool:
+        """Whether that, or ``loseWriteConnection``, was called."""
+        return bool(self.descriptor.disconnecting or self.descriptor._writeDisconnecting)
+
+    def sendNow(self, data: bytes) -> int:
+        """
+        Hand ``data`` to the kernel at once, past the descriptor's own buffer, when that is empty.
+
+        A stock descriptor gathers what is written and sends it when its reactor next says that there is room: one more
+        event of the reactor's for every answer, though there nearly always is room.
+
+        A connection that turns out to be lost counts as one without room: the descriptor finds out in its own way.
+        """
+        descriptor = self.descriptor
+        size = len(data)
+        if not (
+            descriptor.dataBuffer
+            or descriptor._tempDataBuffer
+            or descriptor.disconnecting
+            or descriptor._writeDisconnecting
+        ):
+            taken = descriptor.writeSomeData(data)
+            if taken == size:
+                return 0
+            if isinstance(taken, int) and taken > 0:
+                data = data[taken:]
+                size -= taken
+        # The descriptor's own method: after startTLS, the connection's would encrypt.
+        FileDescriptor.write(descriptor, data)
+        return size
+
+    def tellDrained(self, producer: IPullProducer) -> None:
+        """As the descriptor does with a pull producer."""
+        # The descriptor's own method: after startTLS, the connection's would give the producer to TLS, which polls it.
+        FileDescriptor.registerProducer(self.descriptor, producer, False)
+
+    def tellDrainedNoMore(self) -> None:
+        """Take that back."""
+        FileDescriptor.unregisterProducer(self.descriptor)
+
+    def nudge(self) -> None:
+        """Nothing while bytes wait; one empty ``send`` when they have gone already."""
+        self.descriptor.startWriting()
+
+    def silence(self) -> None:
+        """Have the reactor watch neither half."""
+        self.descriptor.stopReading()
+        self.descriptor.stopWriting()
+
+    def finishWriting(self) -> None:
+        """shutdown(2)."""
+        self.descriptor.stopWriting()  # after the FIN every send fails, even an empty one
+        with suppress(OSError):  # the peer has closed: nobody waits for the FIN
+            self.descriptor.socket.shutdown(socket.SHUT_WR)
+
+    def dropConnection(self, reason: Failure) -> None:
+        """What the reactor does with a descriptor that is lost."""
+        self.descriptor.connectionLost(reason)
+
+    def relinquish(self) -> None:
+        """close(2)."""
+        self.descriptor.connected = False
+        self.descriptor.socket.close()
+
+
 def silence(transport: Any) -> None:
     """
     Read and write nothing from now on, and tell nobody.
@@ -234,10 +330,9 @@ def silence(transport: Any) -> None:
     The connection stays in the hands of the caller, who has to :func:`drop` it: its end is not noticed any more.
     A transport that is no descriptor of the reactor's only stops reading.
     """
-    bottom = below(transport)
-    if _isDescriptor(bottom):
-        bottom.stopReading()
-        bottom.stopWriting()
+    bottom = exact(transport)
+    if bottom is not None:
+        bottom.silence()
     else:
         transport.pauseProducing()
 
@@ -253,13 +348,31 @@ def drop(transport: Any, reason: Failure) -> None:
     :param reason: handed to the protocol's ``connectionLost``, which runs before this returns. TLS, which misses the
         peer's close_notify, puts ``ConnectionLost`` in its place; what is no descriptor gives a reason of its own.
     """
-    bottom = below(transport)
-    if _isDescriptor(bottom):
-        bottom.connectionLost(reason)
+    bottom = exact(transport)
+    if bottom is not None:
+        bottom.dropConnection(reason)
     elif hasattr(transport, "abortConnection"):
         transport.abortConnection()
     else:
         transport.loseConnection()
+
+
+def relinquish(transport: Any) -> None:
+    """
+    Give the descriptor back as soon as can be, and tell nobody; to be followed by :func:`drop`.
+
+    Nothing happens where there is none.
+    """
+    bottom = exact(transport)
+    if bottom is not None and socketOf(transport) is not None:
+        bottom.relinquish()
+
+
+def lossErrno(transport: Any) -> int | None:
+    """Return the errno of what failed when ``transport`` was lost, where it can tell."""
+    bottom = exact(transport)
+    number: int | None = None if bottom is None else bottom.lossErrno
+    return number
 
 
 def endWriting(transport: Any) -> bool:
@@ -295,63 +408,11 @@ def endWritingNow(transport: Any) -> bool:
 
     :return: False, and nothing is done, when there is no descriptor of the reactor's.
     """
-    skt, bottom = socketOf(transport), below(transport)
-    if skt is None or not _isDescriptor(bottom):
+    bottom = exact(transport)
+    if bottom is None or socketOf(transport) is None:
         return False
-    bottom.stopWriting()  # after the FIN every send fails, even an empty one
-    with suppress(OSError):  # the peer has closed: nobody waits for the FIN
-        skt.shutdown(socket.SHUT_WR)
+    bottom.finishWriting()
     return True
-
-
-def tellDrained(transport: Any, producer: IPullProducer) -> FileDescriptor | None:
-    """
-    Have ``producer.resumeProducing`` called whenever the kernel has taken the last byte of the bottom's buffer.
-
-    :return: the bottom; its ``disconnecting`` says that somebody has told it to close when it is empty. None, and
-        nothing is done, when it is no descriptor of the reactor's: it cannot tell.
-    """
-    bottom = below(transport)
-    if not isinstance(bottom, FileDescriptor):
-        return None
-    # The descriptor's own method: after startTLS, the connection's would give the producer to TLS, which polls it.
-    FileDescriptor.registerProducer(bottom, producer, False)
-    return bottom
-
-
-def tellDrainedNoMore(transport: Any) -> None:
-    """Take :func:`tellDrained` back: before anything is closed, since a descriptor waits for its producer with that."""
-    FileDescriptor.unregisterProducer(below(transport))
-
-
-def sendNow(bottom: FileDescriptor, data: bytes) -> int:
-    """
-    Hand ``data`` to the kernel at once, past the descriptor's own buffer, which must be empty.
-
-    A stock descriptor gathers what is written and sends it when its reactor next says that there is room: one more
-    event of the reactor's for every answer, though there nearly always is room.
-
-    :return: how many of its bytes the kernel took; 0 when that is none, or when the descriptor is closing. A connection
-        that turns out to be lost counts as one without room: the descriptor finds out in its own way.
-    """
-    if bottom.dataBuffer or bottom._tempDataBuffer or bottom.disconnecting or bottom._writeDisconnecting:
-        return 0
-    taken = bottom.writeSomeData(data)
-    return taken if isinstance(taken, int) and taken > 0 else 0
-
-
-def nudge(transport: Any) -> None:
-    """
-    Have the drain told once more, also when nothing waits.
-
-    That costs nothing while bytes wait, and one empty ``send`` when they have gone already.
-    """
-    below(transport).startWriting()
-
-
-def _isDescriptor(bottom: Any) -> bool:
-    """Say whether ``bottom`` is a stock descriptor, which can be stopped and closed from outside without more ado."""
-    return isinstance(bottom, FileDescriptor)
 
 
 def _walk(transport: Any) -> Iterator[Any]:

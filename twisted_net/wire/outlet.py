@@ -27,9 +27,9 @@ connection: one more Python call per flush, none while nothing is written, and n
   unless it asked to pause: the best that can be known.
 
 *Answers go at once.*  The first write after something was received, when nothing is unsent, goes straight to the kernel
-(`layers.sendNow`): an answer then costs no second event of the reactor's.  Only the first one: what else is written in
-the same turn is gathered by the descriptor, as ever, so that eight small writes are two calls of the system's and not
-eight.
+(``sendNow`` of an :class:`~twisted_net.interfaces.IExactTransport`): an answer then costs no second event of the
+reactor's.  Only the first one: what else is written in the same turn is gathered by the transport, as ever, so that
+eight small writes are two calls of the system's and not eight.
 
 Everything that looks at the queue runs on one of three occasions: a write, a flush, and a turn that was asked for
 (`_soon`).  The debt of a rate is a fourth with a timer of its own, so that what needs no bytes (callbacks of what is
@@ -109,6 +109,7 @@ class Outlet:
         "_queued",
         "_ready",
         "_registered",
+        "_sendNow",
         "_stalled",
         "_streaming",
         "_tls",
@@ -143,7 +144,8 @@ class Outlet:
         self._ending = False  # half-close when everything is sent
         self._finishing = False  # the next flush is the last
         self._error: Exception | None = None  # nothing is accepted any more, and why
-        self._bottom: Any = None  # the descriptor that tells when it is empty
+        self._bottom: Any = None  # the descriptor that tells when it is empty (an IExactTransport)
+        self._sendNow: Any = None  # its method
         self._registered = False  # a transport that is no descriptor has us as its push producer
         self._tls = False  # what is given goes through TLS before it comes to the descriptor
         self._ready = False  # bytes may be given (for TLS: the handshake is over)
@@ -190,11 +192,7 @@ class Outlet:
             if self.fresh and type(data) is bytes and 0 < unsent == size < self.highWaterMark:
                 self.fresh = False
                 self.accepted += size
-                sent = layers.sendNow(self._bottom, data)
-                if sent == size:
-                    return True
-                self.unsent = size - sent
-                self.transport.write(data[sent:])
+                self.unsent = self._sendNow(data)
                 return True
             self.transport.write(data)
             self.accepted += size
@@ -333,10 +331,10 @@ class Outlet:
         self._producer = None
         self._choosePath()
         bottom = self._bottom
-        if bottom is not None and (bottom.disconnecting or bottom._writeDisconnecting):
+        if bottom is not None and bottom.ending:
             # Somebody told the transport to close meanwhile; that too waited for the producer.  (Not asked without
             # need: an empty send to a peer that has closed is an error, and what it sent before would be lost.)
-            layers.nudge(bottom)
+            bottom.nudge()
         if self._ending and not self.unsent and self._ready:
             self._soon()
 
@@ -366,8 +364,11 @@ class Outlet:
         self.transport = transport
         self._meter = meter
         self._passed = self._marked = self.given
-        self._bottom = layers.tellDrained(transport, self)
-        self._tls = self._bottom is not None and layers.isTls(transport)
+        bottom = self._bottom = layers.exact(transport)
+        if bottom is not None:
+            self._sendNow = bottom.sendNow
+            bottom.tellDrained(self)
+        self._tls = bottom is not None and layers.isTls(transport)
         if self._bottom is None and hasattr(transport, "registerProducer"):
             self._registered = True
             transport.registerProducer(self, True)
@@ -385,7 +386,7 @@ class Outlet:
             self._soon()
         if self._bottom is not None and self.unsent > self._queued:
             # Given before it was detached; what was flushed meanwhile nobody heard of.
-            layers.nudge(self._bottom)
+            self._bottom.nudge()
 
     def watchMoves(self, on: bool) -> None:
         """Whether the owner's ``outletMoved`` is called when bytes are written or leave."""
@@ -422,7 +423,7 @@ class Outlet:
             return False
         self._finishing = self._alert = True
         self._cancel()
-        layers.nudge(self._bottom)
+        self._bottom.nudge()
         return True
 
     def detach(self) -> None:
@@ -433,7 +434,7 @@ class Outlet:
         self._plain = self._ready = False
         self._cancel()
         if bottom is not None:
-            layers.tellDrainedNoMore(bottom)
+            bottom.tellDrainedNoMore()
         elif self._registered:
             self._registered = False
             transport.unregisterProducer()
@@ -455,7 +456,7 @@ class Outlet:
     def fail(self, error: Exception) -> None:
         """The connection is gone: every callback that still waits gets *error*, the queue is dropped, a producer is
         stopped."""
-        self.transport = self._bottom = None
+        self.transport = self._bottom = self._sendNow = None
         self._ready = self._owing = self._alert = self._registered = False
         self._cancel()
         self._refuse(error)
@@ -482,7 +483,7 @@ class Outlet:
     def resumeProducing(self) -> None:
         """The transport has nothing left to write."""
         bottom = self._bottom
-        if bottom is not None and (bottom.disconnecting or bottom._writeDisconnecting):
+        if bottom is not None and bottom.ending:
             self._yield()
         self._stalled = False
         self.fresh = True
@@ -502,8 +503,8 @@ class Outlet:
         """
         if self._tls or (not self._queued and self._producer is None):
             bottom, self._bottom = self._bottom, None
-            layers.tellDrainedNoMore(bottom)
-            layers.nudge(bottom)
+            bottom.tellDrainedNoMore()
+            bottom.nudge()
             if not (self._ending or self._finishing):
                 self._refuse()
 
@@ -596,7 +597,7 @@ class Outlet:
             # when they have already gone.
             self._passed = self._marked
             if self.unsent > self._queued:
-                layers.nudge(self._bottom)
+                self._bottom.nudge()
         elif self._bottom is None and not self._stalled:
             self.unsent = self.accepted - self._marked
         if self._marked < self.given:

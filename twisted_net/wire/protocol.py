@@ -384,7 +384,9 @@ class SocketProtocol:
             return
         if self.state not in (State.DROPPED, State.ENDED):
             # After both ends, and after ours, it does not matter how the transport went.
-            lost = reasons.translate(reason, address=self.describePeer(), syscall="read")
+            lost = reasons.translate(
+                reason, address=self.describePeer(), syscall="read", number=layers.lossErrno(self.transport)
+            )
             if lost is None and self.error is None and self.state.canRead:
                 # A transport without half-close (TLS): the peer's end and the end of the connection are one.
                 self._peerEnded()

@@ -27,7 +27,7 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -297,14 +297,19 @@ class Introduction:
         self._race.introduced(self._protocol, transport, error)
 
 
-class _ImpatientSocket(socket.socket):
-    """A UNIX socket for which connecting is never in progress (see the top of this module)."""
+class _Impatient:
+    """What makes a UNIX socket one for which connecting is never in progress (see the top of this module)."""
 
     __slots__ = ()
 
     def connect_ex(self, address: Any) -> int:
         """``EBUSY``, which connect(2) itself has no use for, when the server's queue is full."""
-        return _impatient(super().connect_ex, address)
+        return _impatient(super().connect_ex, address)  # type: ignore[misc]
+
+
+@cache
+def _impatientKind(kind: type) -> type:
+    return type(f"Impatient{kind.__name__}", (_Impatient, kind), {"__slots__": ()})
 
 
 def _impatient(connect: Callable[[Any], int], address: Any) -> int:
@@ -320,7 +325,8 @@ def _prepare(transport: Any, localAddress: tuple[str, int] | None, options: Sock
     if ISimulatedSocket.providedBy(skt):
         skt.connect_ex = partial(_impatient, skt.connect_ex)  # type: ignore[method-assign]
     elif skt.family == socket.AF_UNIX:
-        skt.__class__ = _ImpatientSocket
+        # Some reactors have sockets of a kind of their own.
+        skt.__class__ = _impatientKind(type(skt))  # type: ignore[assignment]
     setReuseAddress(transport, True)
     if options is not None:
         options.apply(transport)

@@ -34,7 +34,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from twisted.internet import defer, error
@@ -50,7 +50,11 @@ __all__ = ["translate"]
 
 
 def translate(
-    reason: Failure | BaseException, *, address: object = None, syscall: str | None = None
+    reason: Failure | BaseException,
+    *,
+    address: object = None,
+    syscall: str | None = None,
+    number: int | None = None,
 ) -> NetError | None:
     """
     Return the error for ``reason``, or ``None`` when it is a clean end.
@@ -61,6 +65,8 @@ def translate(
         address that the reason itself has, if any.
     :param syscall: what was being done (``"connect"``, ``"listen"``, ``"read"``, ``"write"``); without it, what the
         reason's class says of that.
+    :param number: the errno of what failed, where the transport could tell: ``ConnectionLost`` has none, and without this
+        is taken for ``ECONNRESET``.
     """
     original = reason.value if isinstance(reason, Failure) else reason
     assert original is not None, "a Failure holds an exception"
@@ -69,6 +75,10 @@ def translate(
     verdict = _ruleFor(type(original))(original)
     if verdict is None:
         return None
+    if number is not None and isinstance(original, error.ConnectionLost):
+        verdict = replace(verdict, code=number)
+        if number == errno.EPIPE:
+            syscall = "write"  # no other call gives it (errno(3))
     where = verdict.address if address is None else address
     if IAddress.providedBy(where):
         where = Address.fromTwisted(where)
@@ -143,7 +153,7 @@ _SENTENCES: Final[dict[str, tuple[str, str]]] = {
     "ENOENT": ("there is no such file", "start the server that makes it, or correct the path"),
     "ENOTCONN": ("there is no connection and none is being made", "connect first"),
     "ENOTFOUND": ("the name has no address", "correct the name, or use an IP address"),
-    "EPIPE": ("nothing can be written any more", "the writing half is closed; connect again to send more"),
+    "EPIPE": ("nothing can be written any more", "this half is closed, or the peer is gone; connect again to send"),
     "ERR_CONNECT": ("connecting failed", "correct the address, or try again later"),
     "ERR_DESCRIPTORS": ("more descriptors than bytes were sent", "write at least one byte with each descriptor"),
     "ERR_INTERNAL": ("an exception ended it", "its traceback is on the error's __cause__"),
