@@ -34,6 +34,13 @@ def theReactor() -> Any:
     return reactor
 
 
+def _onUvloop() -> bool:
+    return type(theReactor()).__module__.startswith("twisted_net.uvreactor")
+
+
+LARGEST_SEGMENT = 256_000 if _onUvloop() else 65_536
+"""Bytes that a transport of this run delivers at once, at most: Twisted's bufferSize, and uvloop's own buffer."""
+
 onAsyncio = pytest.mark.skipif(loopOf(theReactor()) is None, reason="asyncio does not run this reactor")
 
 everyDriver = pytest.mark.parametrize("driver", ["twisted", pytest.param("asyncio", marks=onAsyncio)])

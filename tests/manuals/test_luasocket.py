@@ -336,6 +336,7 @@ async def test_aLateConnectGoesOn() -> None:
         await master.connect(host, port)
         with full.accept()[0] as accepted:
             assert await master.send(b"here\n") == 5
+            await turns()  # nobody sends while this one waits for the socket
             assert accepted.recv(10) == b"here\n"
         await master.close()
 

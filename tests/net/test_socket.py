@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from drivers import LARGEST_SEGMENT
 from logs import LoggedErrors
 from programs import finished
 from scenes import SOCKET_EVENTS, Journal, Scene, engine, heard, patient, played
@@ -905,7 +906,7 @@ async def test_noMoreIsKeptThanTheHighWaterMark(scene: Scene) -> None:
     side.transport.write(bytes(PLENTY))
     await until(lambda: engine(socket).pressure.paused)
     await turns(20)
-    assert 10_000 <= engine(socket).held < 10_000 + 2**16
+    assert 10_000 <= engine(socket).held < 10_000 + LARGEST_SEGMENT
     assert engine(socket).held == socket.bytesRead
     heard = Journal(socket)
     side.transport.loseConnection()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from certificates import selfSigned
+from drivers import LARGEST_SEGMENT
 from lines import ENCRYPTED, Kind, Once, Stranger, User, line, pattern, sslContext
 from logs import LoggedErrors
 from turning import turns
@@ -964,6 +965,27 @@ async def test_oneSegmentAtATime(kind: Kind) -> None:
         await turns(3)
 
 
+def test_resumedWhileEnoughIsHeld() -> None:
+    """A transport that goes on delivering (TLS does) while the user pauses, until nothing more may be held."""
+    user, time = User(), Clock()
+    protocol = SocketProtocol(user, time, highWaterMark=10)
+    transport: Any = Memory(protocol)
+    protocol.makeConnection(transport)
+    user.hooks["data"] = lambda data: protocol.pause("user")
+    for data in (b"first", b"x" * 10, b"last"):
+        protocol.dataReceived(data)
+    assert user.received == b"first"
+    assert protocol.pressure.owners == ("full", "user")
+    for received in (b"x" * 10, b"last"):
+        protocol.resume("user")
+        time.advance(0)
+        assert user.received.endswith(received)
+    protocol.resume("user")
+    assert transport.producerState == "producing"
+    protocol.drop()
+    time.advance(60)
+
+
 @pytest.mark.parametrize("kind", [*PLAIN, *TLS])
 @pytest_twisted.ensureDeferred
 async def test_heldUntilSomebodyReceives(kind: Kind) -> None:
@@ -972,7 +994,7 @@ async def test_heldUntilSomebodyReceives(kind: Kind) -> None:
         peer.write(stream)
         await turns(20)
         # Bounded: the mark, and what came before the transport heard of it.
-        assert 10_000 <= ours.held <= 10_000 + 2 * 65536
+        assert 10_000 <= ours.held <= 10_000 + 2 * LARGEST_SEGMENT
         assert ours.pressure.owners == ("full",)
         ours.attach(None)
         ours.attach(user.receive)
@@ -1356,7 +1378,7 @@ async def test_readRate(kind: Kind, time: VirtualTime) -> None:
         while len(user.received) < 200_000:
             await turns(5)
             # Never more than the rate allows, but for one read of the transport's.
-            assert len(user.received) <= 10_000 * (time.seconds() + 1) + 65_536
+            assert len(user.received) <= 10_000 * (time.seconds() + 1) + LARGEST_SEGMENT
             time.advance(0.5)
         assert time.seconds() >= 12
         assert door.events.count("limit readRate") == user.events.count("limit readRate paused")

@@ -514,7 +514,7 @@ class Socket(Emitter):
         outlet = self._begin().outlet
         # By way of the reactor's flush, which tells the moment at which the kernel has it. What goes straight there is
         # told on a later turn, and the answer to it may be faster.
-        outlet.fresh = False
+        outlet.uncork()
         more = self._write(raw)
         outlet.whenSent(callback)
         return more

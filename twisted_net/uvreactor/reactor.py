@@ -64,7 +64,7 @@ class UvloopReactor(AsyncioSelectorReactor):
             eventloop = uvloop.new_event_loop()
             asyncio.set_event_loop(eventloop)
         self._streams: set[Stream] = set()
-        self._arriving: list[Stream] = []
+        self._arriving: dict[Stream, None] = {}  # in their order
         self._handed: list[tuple[Coroutine[Any, Any, Any], asyncio.Future[Any]]] = []
         #: Has something called in the next turn: ``loop.call_soon``.
         self.soon = eventloop.call_soon
@@ -96,6 +96,14 @@ class UvloopReactor(AsyncioSelectorReactor):
         self.expecting = False
         super().runUntilCurrent()
 
+    def iterate(self, delay: float = 0) -> None:
+        """As ``IReactorCore``: what is due, what is ready, and one look at the descriptors, for ``delay`` seconds."""
+        if delay > 0:
+            self._asyncioEventloop.call_later(delay, self._asyncioEventloop.stop)
+        else:
+            self.soon(self._asyncioEventloop.stop)  # which asks for a turn itself
+        self._asyncioEventloop.run_forever()
+
     def startRunning(self, installSignalHandlers: Any = True) -> None:
         """Begin; in whichever thread that is."""
         self.contexts = context.theContextTracker.currentContext().contexts
@@ -111,11 +119,11 @@ class UvloopReactor(AsyncioSelectorReactor):
         """
         if not self._arriving:
             self.soon(self._handAll)
-        self._arriving.append(stream)
+        self._arriving[stream] = None
         self._streams.add(stream)
 
     def _handAll(self) -> None:
-        arriving, self._arriving = self._arriving, []
+        arriving, self._arriving = self._arriving, {}
         for stream in arriving:
             skt = stream.toHand()
             if skt is not None:

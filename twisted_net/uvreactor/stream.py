@@ -30,9 +30,10 @@ too.
 
 *A stream begins before uvloop has it.* The protocol is told of its connection where the stock transports tell it:
 while the port accepts. The socket is handed to uvloop in the next turn, unless the connection is over by then, whose
-descriptor is given back at once; uvloop's transport comes one turn later (:meth:`Stream.connection_made`), and starts
-to read whatever is said. Until then writes are gathered, and a pause is remembered. A paused stream may so be given one
-chunk that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
+descriptor is given back at once, and unless reading is paused by then and nothing was written: then it stays with the
+kernel alone until either is wanted. uvloop's transport comes one turn later (:meth:`Stream.connection_made`), and starts
+to read whatever is said. Until then writes are gathered, and a pause is remembered. A paused stream that writes may so
+be given one chunk that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
 
 *What protocols raise* is caught here, logged in their own context, and costs them the connection, as on every reactor.
 uvloop would log it too, elsewhere.
@@ -45,8 +46,11 @@ are lost); uvloop's server for accepting (it closes itself, silently, on ENOBUFS
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet import error, interfaces, main
@@ -150,8 +154,11 @@ class Stream(_LogOwner):
     # -- bytes in: what uvloop calls
 
     def toHand(self) -> GuardedSocket | None:
-        """The socket for uvloop, whose business it is from now on; None if the connection is over."""
+        """The socket for uvloop, whose business it is from now on; None if the connection is over, or rests."""
         if not self.connected or self._aborting:
+            return None
+        if not (self._reads or self._out or self._due):
+            self._corked = False  # a write has to ask for a turn
             return None
         self._handed = True
         return self.socket
@@ -313,10 +320,16 @@ class Stream(_LogOwner):
 
     def _turn(self) -> None:
         if self._uv is None:
+            self._wake()
             return
         self._corked = False
         if self._out or self._due or self._alert:
             self._call(self.settle)
+
+    def _wake(self) -> None:
+        """Something is wanted of a stream that uvloop may not have yet."""
+        if not self._handed and not self.disconnected:
+            self.reactor.handOver(self)
 
     def settle(self) -> None:
         """Hand what was gathered to uvloop. When all of it went straight to the kernel, see what waited for that."""
@@ -470,6 +483,7 @@ class Stream(_LogOwner):
             return
         self._reads = True
         if self._uv is None:
+            self._wake()
             return
         if self._held is not None or self._heldEnd or "data_received" in self.__dict__:
             self.reactor.soon(self._release)
@@ -556,10 +570,8 @@ class Stream(_LogOwner):
         self._due = False
         self._writeDisconnecting = self._writeDisconnected = True
         self._note()
-        try:
+        with suppress(OSError):  # the peer has closed: nobody waits for the FIN
             self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the peer has closed: nobody waits for the FIN
 
     def _endWriting(self) -> None:
         self.finishWriting()
@@ -626,7 +638,6 @@ class Stream(_LogOwner):
         self._alert = self._due = False
         self._corked = self._special = True
         self._out.clear()
-        self._held = None
         self.__dict__.pop("data_received", None)
         self.logstr = self.logstr  # that of the protocol
         producer, self.producer = self.producer, None
@@ -637,16 +648,13 @@ class Stream(_LogOwner):
         if self._aborting:
             self._linger()
         elif not shared:
-            try:
-                # FIN, also if a child has a copy of the descriptor; what uvloop still holds fails.
-                skt.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is not connected any more
+            self._finish(skt)
         if uv is not None:
             self._uv = None
             uv.abort()
         elif not self._handed:
             skt.close()
+        self._held = None
         protocol = self.protocol
         del self.protocol, self.socket
         self.reactor.forget(self)
@@ -658,11 +666,24 @@ class Stream(_LogOwner):
     def _gone(self, reason: Failure) -> None:
         """The protocol knows."""
 
+    def _finish(self, skt: GuardedSocket) -> None:
+        """
+        FIN now, also if a child has a copy of the descriptor; what uvloop still holds fails.
+
+        Where something lies unread it is left to close(2), which answers that with RST (RFC 1122, 4.2.2.13): a FIN before
+        it, one turn earlier, would be the end that the peer sees.
+        """
+        with suppress(OSError):  # it is not connected any more
+            if self._held is not None:
+                self._linger()  # it lay unread as far as anybody knows
+                return
+            (unread,) = struct.unpack("i", fcntl.ioctl(skt, termios.FIONREAD, bytes(4)))
+            if not unread:
+                skt.shutdown(socket.SHUT_RDWR)
+
     def _linger(self) -> None:
-        try:
+        with suppress(OSError):  # close(2) does what it can
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # close(2) does what it can
 
     # -- what protocols raise, and whose log it is
 

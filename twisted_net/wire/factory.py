@@ -361,6 +361,7 @@ class SocketFactory:
             self._review()
         elif protocol in self._waiting:
             self._waiting.remove(protocol)
+            self.counters.add("left")
         if not self._table:
             self._tellDrained()
 

@@ -275,14 +275,19 @@ class SocketProtocol:
     def dataReceived(self, data: bytes) -> None:
         """A segment came; called by Twisted."""
         self.bytesRead += len(data)
-        self.outlet.fresh = True
+        outlet = self.outlet
+        outlet.corked = True
         if self._attentive:
             self._receiveAttentively(data)
-            return
-        try:
-            self.receive(data)  # type: ignore[misc]
-        except Exception as error:
-            self._raised("receive", error)
+        else:
+            try:
+                self.receive(data)  # type: ignore[misc]
+            except Exception as error:
+                self._raised("receive", error)
+        if outlet.gathered is None:
+            outlet.corked = False
+        else:
+            outlet.uncork()
 
     def _receiveAttentively(self, data: bytes) -> None:
         if self.state is State.DROPPED or self.state is State.CLOSED:
@@ -450,6 +455,9 @@ class SocketProtocol:
     def resume(self, owner: str) -> None:
         """Take back *owner*'s pause.  Harmless when there is none."""
         self.pressure.resume(owner)
+        if self._held and not self._stoppedByOthers():
+            # "full" stays until what is held was delivered.
+            self._releaseSoon()
 
     def _stopReading(self) -> None:
         if self.transport is not None and not self._shaking:
