@@ -1139,7 +1139,7 @@ async def test_idleCostsNothing(kind: Kind) -> None:
 
         def profile(frame: FrameType, event: str, arg: object) -> None:
             file = frame.f_code.co_filename
-            ours = "/twisted_net/" in file and not file.endswith("/uvreactor/reactor.py")  # whose turns are counted here
+            ours = "/twisted_net/" in file and not file.endswith("/uvreactor/reactor.py")  # whose turns these are
             if event == "call" and (frame.f_code in hot or ours):
                 called.append(frame.f_code.co_qualname)
 

@@ -4,7 +4,7 @@ Socket objects that may be handed out although libuv owns the descriptor.
 libuv keeps the number of a descriptor, and asks the kernel by that number. A descriptor that is closed behind its back
 makes it call abort(3): the whole process dies of one ``transport.getHandle().close()``, which on other reactors ends
 one connection. So what an application can reach is a :class:`GuardedSocket`. As long as a transport lives on it,
-closing it closes the connection through the transport, and detaching it gives away a duplicate.
+closing it ends the connection through the transport, and detaching it gives away a duplicate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class GuardedSocket(socket.socket):
         super().__init__(family, kind, protocol, fileno)
 
     def close(self) -> None:
-        """Close the connection at once, what is unsent dropped; without a transport, close the descriptor."""
+        """Close the descriptor, what is unsent dropped; while a transport lives on it, in the next turn."""
         if self.guard is None:
             super().close()
         else:
@@ -42,7 +42,7 @@ class GuardedSocket(socket.socket):
         if self.guard is None:
             return super().detach()
         duplicate = os.dup(self.fileno())
-        self.guard.forsaken(shared=True)
+        self.guard.forsaken()
         return duplicate
 
 

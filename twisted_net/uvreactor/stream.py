@@ -618,16 +618,15 @@ class Stream(_LogOwner):
             self.socket.guard = None
             self.socket.close()
 
-    def forsaken(self, shared: bool = False) -> None:
+    def forsaken(self) -> None:
         """
-        Somebody has closed the socket object, or (``shared``) taken its descriptor: the connection is over, in the next
-        turn.
+        Somebody has closed the socket object, or taken its descriptor: the connection is over for us, in the next turn.
+        It may live on by another descriptor.
         """
         if not self.disconnected:
             self.disconnecting = 1
-            self.stopReading()
-            self._out.clear()
-            self.reactor.soon(self.connectionLost, _LOST, shared)
+            self.silence()
+            self.reactor.soon(self.connectionLost, _LOST, True)
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
         """The end, once: the producer hears of it, then the protocol. The descriptor is closed in this turn or the next."""
@@ -673,6 +672,8 @@ class Stream(_LogOwner):
         Where something lies unread it is left to close(2), which answers that with RST (RFC 1122, 4.2.2.13): a FIN before
         it, one turn earlier, would be the end that the peer sees.
         """
+        if skt.fileno() < 0:
+            return  # it was given back
         with suppress(OSError):  # it is not connected any more
             if self._held is not None:
                 self._linger()  # it lay unread as far as anybody knows
