@@ -137,7 +137,7 @@ def runChild(reactor: Reactor, events: Path, orders: Path, place: Path, limit: f
 
 
 def again(reactor: Reactor, names: Iterable[str], folder: Path, pool: ThreadPoolExecutor) -> dict[str, judge.Record]:
-    """Run each of *names* alone, and once more if it fails; print, and return the records of, those that then pass."""
+    """Run each of *names* alone, and once more if it fails; return the records of those that then pass."""
 
     def alone(name: str) -> judge.Record | None:
         for attempt in range(ATTEMPTS):
@@ -148,10 +148,7 @@ def again(reactor: Reactor, names: Iterable[str], folder: Path, pool: ThreadPool
         return None
 
     names = [*names]
-    passed = {name: record for name, record in zip(names, pool.map(alone, names), strict=True) if record is not None}
-    for name in passed:
-        print(f"flaky on {reactor.short}; it passes alone: {name}")
-    return passed
+    return {name: record for name, record in zip(names, pool.map(alone, names), strict=True) if record is not None}
 
 
 def main() -> int:
@@ -188,7 +185,10 @@ def judged(ours: Reactor, wanted: dict[str, list[str]], exceptions: dict[str, st
             exceptions = {name: reason for name, reason in exceptions.items() if name in found[ours]}
         for reactor, doubtful in ((EPOLL, judge.doubtfulOnEpoll), (ours, judge.doubtfulOnOurs)):
             names = doubtful(found[EPOLL], found[ours], exceptions)
-            found[reactor] |= again(reactor, names, folder / "again" / reactor.short, pool)
+            passed = again(reactor, names, folder / "again" / reactor.short, pool)
+            for name in passed:
+                print(f"\nflaky on {reactor.short}, passes alone: {name}\n{found[reactor][name].text[-SHOWN:]}")
+            found[reactor] |= passed
     complaints = unended + judge.complaints(found[EPOLL], found[ours], exceptions)
     if whole:
         complaints += judge.unbuilt(sources(), found[ours])
