@@ -489,7 +489,7 @@ def test_aReaderThatIsAlwaysBehindCostsNoMore() -> None:
         for _ in range(20000):
             buffer.feed(b"y")
             buffer.take(1)
-            assert len(buffer._data) <= 2 * 10000 + 2
+            assert len(buffer.data) <= 2 * 10000 + 2
         assert work.total <= PRICE * 30000
 
 
@@ -509,7 +509,7 @@ def test_askingAgainAfterTheLimitLooksNowhereAgain() -> None:
         buffer.takeLine(10000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Work, "total", 0)
-        buffer._data = CountedBytearray(bytes(buffer._data))
+        buffer.data = CountedBytearray(bytes(buffer.data))
         Work.total = 0
         for _ in range(100):
             with pytest.raises(LimitError):

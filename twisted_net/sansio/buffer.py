@@ -33,40 +33,41 @@ class ReadBuffer:
     :raises OptionError: when the limit is less.
     """
 
-    __slots__ = ("_data", "_scanned", "_sought", "_start", "limit")
+    __slots__ = ("_scanned", "_sought", "_start", "data", "limit")
 
-    # What waits is _data[_start:], what was stepped over is before it. An empty buffer holds nothing: then _data is b""
-    # and _start is 0. No match of _sought lies within _data[_start:_scanned], of which there may be nothing.
+    # What waits is data[_start:], what was stepped over is before it. An empty buffer holds nothing: then data is b""
+    # and _start is 0. No match of _sought lies within data[_start:_scanned], of which there may be nothing.
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
             raise OptionError(f"limit is {limit!r}; it counts bytes and must be at least 1")
         self.limit = limit
-        self._data: bytes | bytearray = b""
+        #: Empty when nothing waits, and only then; what is in it is nobody else's business.
+        self.data: bytes | bytearray = b""
         self._start = 0
         self._sought = b""
         self._scanned = 0
 
     def __len__(self) -> int:
         """How many bytes wait."""
-        return len(self._data) - self._start
+        return len(self.data) - self._start
 
     @property
     def full(self) -> bool:
         """Whether the limit is reached: unless somebody waits for more, nothing more should come."""
-        return len(self._data) - self._start >= self.limit
+        return len(self.data) - self._start >= self.limit
 
     # -- in
 
     def feed(self, data: bytes) -> None:
         """Add what has arrived. Never refuses, see :attr:`full`."""
-        held = self._data
+        held = self.data
         if not held:
-            self._data = bytes(data)  # bytes are kept as they are; what its owner may change is copied
+            self.data = bytes(data)  # bytes are kept as they are; what its owner may change is copied
             return
         dropped = self._start
         if isinstance(held, bytes):
-            held = self._data = bytearray(memoryview(held)[dropped:])
+            held = self.data = bytearray(memoryview(held)[dropped:])
         elif dropped * 2 >= len(held):
             del held[:dropped]
         else:
@@ -81,27 +82,27 @@ class ReadBuffer:
 
         Free of charge for what was just taken; else it takes time in proportion to all that waits then.
         """
-        held, start = self._data, self._start
+        held, start = self.data, self._start
         before = start - len(data)
         self._scanned = 0
         if not held:
-            self._data = bytes(data)
+            self.data = bytes(data)
         elif before >= 0 and held[before:start] == data:
             self._start = before
         else:
-            self._data = bytearray(data)
-            self._data += memoryview(held)[start:]
+            self.data = bytearray(data)
+            self.data += memoryview(held)[start:]
             self._start = 0
 
     # -- out
 
     def take(self, maximum: int) -> bytes:
         """At most ``maximum`` bytes: what there is, ``b""`` when there is nothing."""
-        data, start = self._data, self._start
+        data, start = self.data, self._start
         if start + maximum < len(data):
             return self._cut(_size(maximum))
         # All of it: the commonest case, written out.
-        self._data = b""
+        self.data = b""
         self._start = self._scanned = 0
         return bytes(data[start:])
 
@@ -142,7 +143,7 @@ class ReadBuffer:
 
     def peek(self, n: int) -> bytes:
         """At most ``n`` bytes, which stay."""
-        return bytes(self._data[self._start : self._start + _size(n)])
+        return bytes(self.data[self._start : self._start + _size(n)])
 
     # -- how
 
@@ -151,10 +152,10 @@ class ReadBuffer:
         if separator != self._sought:
             self._sought = separator
             self._scanned = 0
-        end = min(self._start + _size(maximum), len(self._data))
+        end = min(self._start + _size(maximum), len(self.data))
         # A separator may have begun before the place where the last search stopped, but not have ended there.
         begin = max(self._start, self._scanned - len(separator) + 1)
-        found = self._data.find(separator, begin, end)
+        found = self.data.find(separator, begin, end)
         if found >= 0:
             return found + len(separator) - self._start
         self._scanned = end
@@ -164,12 +165,12 @@ class ReadBuffer:
 
     def _cut(self, length: int) -> bytes:
         """Take ``length`` bytes, of which there are that many."""
-        data, start = self._data, self._start
+        data, start = self.data, self._start
         end = start + length
         if end < len(data):
             self._start = end
             return bytes(data[start:end])
-        self._data = b""
+        self.data = b""
         self._start = self._scanned = 0
         return bytes(data[start:])
 

@@ -20,6 +20,7 @@ from twisted_net.wire import layers
 from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.layers import Credentials
 from twisted_net.wire.options import SocketOptions
+from twisted_net.wire.outlet import Outlet
 from twisted_net.wire.protocol import SocketProtocol
 
 if TYPE_CHECKING:
@@ -98,17 +99,15 @@ class Stream:
         if n <= 0:
             return _nothing(n)
         if not connection.reading and not connection.closed:
-            data = buffer.take(n)
-            if not data and connection.patience is FOREVER and not (connection.ended or connection.gone):
+            if not buffer.data and connection.patience is FOREVER and not (connection.ended or connection.gone):
                 # The commonest wait, written out: for whatever comes next.
                 connection.reading = True
                 try:
                     await connection.arrival()
                 finally:
                     connection.reading = False
-                if not connection.closed:
-                    data = buffer.take(n)
-            if data:
+            if buffer.data and not connection.closed:
+                data = buffer.take(n)
                 if connection.paused or connection.told is not None:
                     connection.touched()
                 return data
@@ -230,16 +229,17 @@ class Stream:
             first, last, _ = slice(start, stop).indices(len(data))
             start, piece = first, bytes(memoryview(data)[first:last])
         connection = self._connection
-        if len(piece) > LARGE and connection.outlet.unsent + len(piece) > connection.outlet.limit:
+        outlet: Outlet = connection.protocol.outlet
+        if len(piece) > LARGE and outlet.unsent + len(piece) > outlet.limit:
             raise LimitError(
-                f"write: {len(piece)} bytes at once; at most {connection.outlet.limit} may be unsent: write them in "
+                f"write: {len(piece)} bytes at once; at most {outlet.limit} may be unsent: write them in "
                 "pieces, or raise stream.protocol.outlet.limit",
                 sent=start,
                 code="ENOBUFS",
             )
         if not connection.writing and not connection.writeShut:
-            begin = connection.outlet.accepted
-            if connection.outlet.write(piece):
+            begin = outlet.accepted
+            if outlet.write(piece):
                 return start + len(piece)
         else:
             begin = -1

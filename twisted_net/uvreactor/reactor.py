@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from twisted_net.uvreactor import client, server, unix
 from twisted_net.uvreactor.children import ChildSignals
-from twisted_net.uvreactor.sockets import GuardedSocket
+from twisted_net.uvreactor.sockets import GuardedSocket, LentSocket
 from twisted_net.uvreactor.stream import Stream
 from twisted_net.uvreactor.watcher import READ, WRITE, Watcher
 
@@ -104,6 +104,14 @@ class UvloopReactor(AsyncioSelectorReactor):
             self.soon(self._asyncioEventloop.stop)  # which asks for a turn itself
         self._asyncioEventloop.run_forever()
 
+    def run(self, installSignalHandlers: Any = True) -> None:
+        """As ``IReactorCore``."""
+        self.startRunning(installSignalHandlers)
+        # Not only once: a stop that `iterate` or `crash` asked for may outlast the run that it was meant for.
+        while self._started:
+            self._asyncioEventloop.run_forever()
+        self._justStopped = False
+
     def startRunning(self, installSignalHandlers: Any = True) -> None:
         """Begin; in whichever thread that is."""
         self.contexts = context.theContextTracker.currentContext().contexts
@@ -137,15 +145,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         uvloop makes the transport before its coroutine first waits, and waits for nothing but ``connection_made``: so the
         coroutine needs no task. It must come to its end, though, or the transport is closed with it.
         """
-        handing = self._asyncioEventloop.connect_accepted_socket(lambda: stream, skt)
-        if skt.family == socket.AF_UNIX:
-            waiter = handing.send(None)
-        else:
-            # uvloop turns it on, always; Twisted leaves it as it is.
-            noDelay = skt.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            waiter = handing.send(None)
-            if not noDelay:
-                skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        lent: Any = LentSocket(skt)
+        handing = self._asyncioEventloop.connect_accepted_socket(lambda: stream, lent)  # type: ignore[type-var]
+        waiter = handing.send(None)
         if not self._handed:
             self.soon(self._endHanding)
         self._handed.append((handing, waiter))

@@ -31,6 +31,7 @@ class ServerStream(Stream):
 
     _tlsClientDefault = False
     _localPort: int | None = None
+    _logstr: str | None = None
 
     def __init__(self, skt: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         self.client = client
@@ -46,12 +47,13 @@ class ServerStream(Stream):
     @property
     def logstr(self) -> str:  # type: ignore[override]
         """What lines of the log begin with: made when it is first needed, and kept from then on."""
-        kept: str | None = self.__dict__.get("logstr")
-        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}" if kept is None else kept
+        if self._logstr is None:
+            return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.client[0]}"
+        return self._logstr
 
     @logstr.setter
     def logstr(self, text: str) -> None:
-        self.__dict__["logstr"] = text
+        self._logstr = text
 
     def __repr__(self) -> str:
         port = self._localPort if self.server is None else self.server._realPortNumber

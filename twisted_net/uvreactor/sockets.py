@@ -13,7 +13,7 @@ import os
 import socket
 from typing import Any
 
-__all__ = ["GuardedSocket", "ListeningSocket"]
+__all__ = ["GuardedSocket", "LentSocket", "ListeningSocket"]
 
 
 class GuardedSocket(socket.socket):
@@ -49,16 +49,46 @@ class GuardedSocket(socket.socket):
 class ListeningSocket(socket.socket):
     """A socket whose ``accept`` gives guarded ones."""
 
-    __slots__ = ()
+    __slots__ = ("_family",)
+
+    _family: int
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As ``socket.accept``; non-blocking, and its descriptor is not inherited by programs that are started."""
+        """As ``socket.accept``; the descriptor is not inherited by programs that are started."""
         descriptor, address = self._accept()  # type: ignore[attr-defined]
-        return GuardedSocket(self.family, self.type, self.proto, descriptor), address
+        return GuardedSocket(self._family, socket.SOCK_STREAM, 0, descriptor), address
 
     @classmethod
     def of(cls, skt: socket.socket) -> ListeningSocket:
         """Take the descriptor of ``skt``, which is closed for whoever still has it."""
-        listening = cls(skt.family, skt.type, skt.proto, skt.detach())
+        family = skt.family
+        listening = cls(family, socket.SOCK_STREAM, 0, skt.detach())
         listening.setblocking(False)
+        listening._family = family  # asked of the socket, it is made an enum anew each time
         return listening
+
+
+class LentSocket:
+    """
+    What uvloop is given in the place of a socket: as much of one as it asks for.
+
+    uvloop turns TCP_NODELAY on for every TCP socket that it gets, where Twisted leaves it as it is. To a UNIX socket it
+    does nothing of the kind; beyond that, libuv treats the two alike (uv_stream_t). So all of them are UNIX ones here.
+    """
+
+    __slots__ = ("_socket",)
+
+    family = socket.AF_UNIX
+    type = socket.SOCK_STREAM
+
+    def __init__(self, skt: GuardedSocket) -> None:
+        self._socket = skt
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """uvloop has closed the descriptor, whose number may be given out again."""
+        self._socket.guard = None
+        self._socket.detach()

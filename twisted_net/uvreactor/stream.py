@@ -125,28 +125,30 @@ class Stream(_LogOwner):
     protocol: Any
 
     _handed = False  # the socket is uvloop's business
-    _uv: Any = None  # uvloop's transport
-    _corked = True  # a settling is coming: writes need not ask for one
-    _due = False  # a settling was asked for, also if nothing was written
     _full = False  # uvloop holds bytes that the kernel did not take
-    _special = False  # a write is no ordinary one: see `_writeSpecially`
-    _alert = False  # somebody waits for the moment when nothing is left
     _waiting = 0  # gathered bytes; counted only for a producer that is paused by it
     _reads = True  # nobody has paused reading
     _readEnded = False
     _held: bytes | None = None  # arrived while reading was paused already
     _heldEnd = False
+    _keeping = False  # what arrives is held
     _aborting = False
     _writeDisconnecting = False
     _writeDisconnected = False
-    _contexts: Any = None
-    _context: Any = None
 
     def __init__(self, skt: GuardedSocket, protocol: Any, reactor: UvloopReactor) -> None:
         self.socket = skt
         self.protocol = protocol
         self.reactor = reactor
-        self._out: list[bytes] = []
+        self._out: list[bytes] = []  # what was gathered
+        # What every segment asks for stands here: an attribute of the class costs a walk along its ancestors.
+        self._uv: Any = None  # uvloop's transport
+        self._corked = True  # a settling is coming: writes need not ask for one
+        self._due = False  # a settling was asked for, also if nothing was written
+        self._special = False  # a write is no ordinary one: see `_writeSpecially`
+        self._alert = False  # somebody waits for the moment when nothing is left
+        self._contexts: Any = None  # see `_makeContext`
+        self._context: Any = None
         self.connected = 1
         skt.guard = self
         reactor.handOver(self)
@@ -239,6 +241,7 @@ class Stream(_LogOwner):
 
     def _hold(self) -> None:
         """Keep what comes until reading is resumed: uvloop begins to read on its own."""
+        self._keeping = True
         self.data_received = self._keep  # type: ignore[method-assign]
         self._uv.set_protocol(self)
 
@@ -251,7 +254,8 @@ class Stream(_LogOwner):
         if not self._reads or self.disconnected or self.disconnecting or self._aborting:
             return
         data, self._held = self._held, None
-        if "data_received" in self.__dict__:
+        if self._keeping:
+            self._keeping = False
             del self.data_received
             self._uv.set_protocol(self)
         if data is not None:
@@ -485,7 +489,7 @@ class Stream(_LogOwner):
         if self._uv is None:
             self._wake()
             return
-        if self._held is not None or self._heldEnd or "data_received" in self.__dict__:
+        if self._keeping or self._heldEnd:
             self.reactor.soon(self._release)
         elif not self._readEnded:
             self._uv.resume_reading()
@@ -637,7 +641,8 @@ class Stream(_LogOwner):
         self._alert = self._due = False
         self._corked = self._special = True
         self._out.clear()
-        self.__dict__.pop("data_received", None)
+        if self._keeping:
+            del self.data_received  # it refers to this object
         self.logstr = self.logstr  # that of the protocol
         producer, self.producer = self.producer, None
         if producer is not None:
@@ -646,7 +651,7 @@ class Stream(_LogOwner):
         skt.guard = None
         if self._aborting:
             self._linger()
-        elif not shared:
+        elif not shared and (uv is None or not uv.is_closing()):
             self._finish(skt)
         if uv is not None:
             self._uv = None
@@ -678,8 +683,7 @@ class Stream(_LogOwner):
             if self._held is not None:
                 self._linger()  # it lay unread as far as anybody knows
                 return
-            (unread,) = struct.unpack("i", fcntl.ioctl(skt, termios.FIONREAD, bytes(4)))
-            if not unread:
+            if self._reads or fcntl.ioctl(skt, termios.FIONREAD, bytes(4)) == bytes(4):
                 skt.shutdown(socket.SHUT_RDWR)
 
     def _linger(self) -> None:

@@ -59,17 +59,19 @@ class Waiter(Deferred[None]):
     :param forget: called with the waiter when the coroutine is cancelled before it has fired.
     """
 
+    # There is one for every wait: what most do not change stands in the class.
+    _resume: tuple[Callable[..., object], tuple[Any, ...]] | None = None
+    _wakeups: list[tuple[Callable[[Any], object], Context | None]] | None = None
+    _error: BaseException | None = None
+    _done = False
+    _asyncio_future_blocking = False
+    #: Who runs the coroutine, once it has waited: ``"twisted"`` or ``"asyncio"``.
+    driver: Literal["twisted", "asyncio"] | None = None
+
     def __init__(self, reactor: Any, forget: Callable[[Waiter], object]) -> None:
         # Nothing of Deferred's own is used: drivers only ask for what stands below.
         self._reactor = reactor
         self._forget: Callable[[Waiter], object] | None = forget
-        self._resume: tuple[Callable[..., object], tuple[Any, ...]] | None = None
-        self._wakeups: list[tuple[Callable[[Any], object], Context | None]] = []
-        self._error: BaseException | None = None
-        self._done = False
-        #: Who runs the coroutine, once it has waited: ``"twisted"`` or ``"asyncio"``.
-        self.driver: Literal["twisted", "asyncio"] | None = None
-        self._asyncio_future_blocking = False
 
     def __str__(self) -> str:
         return f"<Waiter {'done' if self._done else 'waiting'}>"
@@ -80,16 +82,24 @@ class Waiter(Deferred[None]):
 
     def fire(self, error: BaseException | None = None) -> None:
         """Resume the coroutine; with *error*, by raising it there. Harmless when it has fired, or was cancelled."""
-        if not self._done:
-            self._done = True
-            self._forget = None
+        if self._done:
+            return
+        self._done = True
+        self._forget = None
+        resume = self._resume
+        if error is None and resume is not None:
+            # The commonest end, written out: Twisted's driver, and no error.
+            self._resume = None
+            call, args = resume
+            call(None, *args)
+        else:
             self._finish(error)
 
     def _finish(self, error: BaseException | None) -> None:
         self._error = error
         resume, self._resume = self._resume, None
-        wakeups, self._wakeups = self._wakeups, []
-        for wakeup, context in wakeups:
+        wakeups, self._wakeups = self._wakeups, None
+        for wakeup, context in wakeups or ():
             # On a later turn, as every future of asyncio's.
             loop = loopOf(self._reactor)
             assert loop is not None, "asyncio's tasks are refused where no loop runs the reactor"
@@ -102,7 +112,7 @@ class Waiter(Deferred[None]):
 
     def __await__(self) -> Generator[Any, None, None]:
         if not self._done:
-            self._asyncio_future_blocking = loopOf(self._reactor) is not None
+            self._asyncio_future_blocking = getattr(self._reactor, "_asyncioEventloop", None) is not None
             try:
                 yield self
             except Exception as error:
@@ -182,6 +192,8 @@ class Waiter(Deferred[None]):
             loop = self.get_loop()
             assert loop is not None
             loop.call_soon(callback, self, context=context)
+        elif self._wakeups is None:
+            self._wakeups = [(callback, context)]
         else:
             self._wakeups.append((callback, context))
 
