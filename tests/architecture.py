@@ -50,7 +50,10 @@ WIRE = (
 # What stands at run time below everything but the side rooms.
 FOREIGN = frozenset({"twisted", "zope"})
 # What a file may import although not everybody has it: who loads that file has it.
-GUESTS = {"twisted_net/testing/plugin.py": frozenset({"pytest"})}
+GUESTS = {
+    "twisted_net/testing/plugin.py": frozenset({"pytest"}),
+    "twisted_net/uvreactor/reactor.py": frozenset({"uvloop"}),
+}
 # sansio is told the time and owns no socket; these could give it either.
 UNCLEAN = frozenset({"asyncio", "datetime", "sched", "select", "selectors", "signal", "socket", "threading", "time"})
 VAGUE = frozenset({"util", "utils", "common", "helper", "helpers", "manager", "base", "misc"})

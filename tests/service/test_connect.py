@@ -584,6 +584,39 @@ def test_onATerminal(program: list[str], tmp_path: Path) -> None:
         assert one.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("reactor", ["", "epoll", "asyncio"])
+@pytest.mark.parametrize("kind", ["pipes", "socket", "terminal"])
+def test_whatIsSharedStaysAsItIs(tmp_path: Path, kind: str, reactor: str) -> None:
+    """stdin and stdout are not made non-blocking for their other users, not even by a program that is killed."""
+    with ExitStack() as kept:
+        if kind == "pipes":
+            source, typed = os.pipe()
+            shown, sink = os.pipe()
+        elif kind == "socket":
+            near, far = (kept.enter_context(one) for one in socket.socketpair())
+            source, sink, typed, shown = near.fileno(), near.fileno(), far.fileno(), far.fileno()
+        else:
+            typed, source = os.openpty()
+            sink, shown = source, typed
+        if kind != "socket":
+            for number in {source, typed, shown, sink}:
+                kept.callback(os.close, number)
+        with server(echo) as address:
+            env = environment({"TWISTED_NET_REACTOR": reactor})
+            command = [*TWISTD, "net", "connect", address]
+            with subprocess.Popen(command, stdin=source, stdout=sink, cwd=tmp_path, env=env) as one:
+                os.write(typed, b"hello\n")
+                seen = b""
+                while seen.count(b"hello") < (2 if kind == "terminal" else 1):  # as it is typed, and as it comes back
+                    seen += os.read(shown, 100)
+                assert os.get_blocking(source)
+                assert os.get_blocking(sink)
+                one.kill()
+                one.wait(PATIENCE)
+        assert os.get_blocking(source)
+        assert os.get_blocking(sink)
+
+
 CLOSING = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
 

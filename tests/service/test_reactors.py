@@ -305,14 +305,26 @@ def test_aDaemonWithoutStandardDescriptors(tmp_path: Path, variable: str) -> Non
 # Connecting
 
 
-def test_connectingStaysOnTheDefault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "reactor"),
+    [pytest.param("", "uvloop", marks=needsUvloop), ("poll", f"poll ({VARIABLE})")],
+    ids=["uvloop", "poll"],
+)
+def test_connecting(tmp_path: Path, variable: str, reactor: str) -> None:
     with Running(TWISTD, *FOREGROUND, *ECHO, folder=tmp_path) as server:
         server.address()
-        ended = run(TWISTD, "net", "connect", "--verbose", f"{tmp_path}/x.sock", folder=tmp_path)
+        words = ("net", "connect", "--verbose", f"{tmp_path}/x.sock")
+        ended = run(TWISTD, *words, folder=tmp_path, env={VARIABLE: variable})
         assert ended.code == 0
-        assert f"reactor: {DEFAULT} (it stays Twisted's default unless --reactor or {VARIABLE} names" in ended.err
+        assert f"reactor: {reactor}\n" in ended.err
         server.signal()
         assert server.end().code == 0
+
+
+def test_aCommandThatStaysOnTheDefault(tmp_path: Path) -> None:
+    code = "from twisted_net.service.reactors import choose; chosen = choose({}, {}, prefer=False); print(chosen.why)"
+    ended = run((sys.executable, "-c", code), folder=tmp_path)
+    assert ended.out == f"it stays Twisted's default unless --reactor or {VARIABLE} names another one\n", ended
 
 
 # In this process, which has a reactor

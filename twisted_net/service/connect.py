@@ -91,8 +91,6 @@ class Options(CommandOptions):
     )
     arguments = "ADDRESS"
     twistd = "twistd"
-    # libuv makes every descriptor that it is asked to watch non-blocking, and stdin is not ours alone (standard.py).
-    prefersUvloop = False
     examples = (
         ("connect 127.0.0.1:8124", "Talk to a server, line by line; ^D ends."),
         ("connect /run/echo.sock --timeout-connect 5s --timeout-idle 1m", "For scripts: it does not wait for ever."),
