@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from launched import Running, run, talk
 from twisted.internet.defer import Deferred
@@ -64,6 +66,14 @@ def test_theProgramWithCoroutines(tmp_path: Path) -> None:
     with Running((sys.executable, "-u", "-c", program.replace(":8124", ":0")), folder=tmp_path) as server:
         where = server.wait("listening on (.*)")[1]
         assert talk(where, b"hello\r\n") == b"welcome\r\nhello\r\n"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="needs uvloop")
+def test_theReactorInAProgram(tmp_path: Path) -> None:
+    (program,) = (text for text in PROGRAMS if "uvreactor.install()" in text)
+    program += "from twisted.internet import reactor; print(type(reactor).__name__)"
+    ended = run((sys.executable, "-c", program), folder=tmp_path)
+    assert (ended.code, ended.out) == (0, "UvloopReactor\n"), ended
 
 
 def test_theTestInMemory(tmp_path: Path) -> None:

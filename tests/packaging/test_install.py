@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = "twisted/plugins/twisted_net_commands.py"
+PLUGINS = {"twisted/plugins/twisted_net_commands.py", "twisted/plugins/twisted_net_reactor.py"}
 BUILT = ("build", "dist", "*.egg-info")
 
 
@@ -88,6 +88,11 @@ class Environment:
         said = run(self.folder / "bin" / "twistd", "--help", cwd=self.folder).partition("Commands:")[2]
         return set(re.findall(r"(?m)^    ([a-z]\S*)", said))
 
+    def reactors(self) -> set[str]:
+        """The reactors that ``twistd --help-reactors`` says can be had."""
+        said = run(self.folder / "bin" / "twistd", "--help-reactors", cwd=self.folder)
+        return set(re.findall(r"(?m)^    ([a-z]\S*)", said))
+
     def twisted(self) -> dict[str, str]:
         """Every file below ``twisted/`` with its digest, but for what Python and Twisted write there by running."""
         return {
@@ -107,13 +112,13 @@ def test_wheel(wheel: Path) -> None:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "twisted_net").rglob("*.py")}
-    assert {name for name in names if ".dist-info/" not in name} == {*ours, "twisted_net/py.typed", PLUGIN}
+    assert {name for name in names if ".dist-info/" not in name} == {*ours, "twisted_net/py.typed", *PLUGINS}
     said = message_from_string(metadata)
     assert said["Name"] == "twisted-net"
     assert said["Requires-Python"] == ">=3.11"
     always = {text for text in said.get_all("Requires-Dist", []) if "extra ==" not in text}
     assert always == {"twisted>=24.11", "zope.interface"}
-    assert set(said.get_all("Provides-Extra", [])) == {"test", "docs", "tls"}
+    assert set(said.get_all("Provides-Extra", [])) == {"test", "docs", "tls", "uvloop"}
 
 
 def test_sdist(built: Path) -> None:
@@ -121,7 +126,7 @@ def test_sdist(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
-        PLUGIN,
+        *PLUGINS,
         ".ci/run",
         "CHANGES.md",
         "CONTRIBUTING.md",
@@ -142,25 +147,41 @@ def test_sdist(built: Path) -> None:
 
 
 def test_installUpgradeUninstall(environment: Environment, wheel: Path, newer: Path) -> None:
-    before, commands = environment.twisted(), environment.commands()
+    before, commands, reactors = environment.twisted(), environment.commands(), environment.reactors()
     assert "web" in commands
     assert "net" not in commands
+    assert "epoll" in reactors
+    assert "uvloop" not in reactors
     for one in (wheel, newer):
         environment.pip("install", "--upgrade", one)
         after = environment.twisted()
-        assert set(after) - set(before) == {PLUGIN}
+        assert set(after) - set(before) == PLUGINS
         assert {name: after[name] for name in before} == before
         assert environment.commands() == commands | {"net"}
+        assert environment.reactors() == reactors | {"uvloop"}
     environment.pip("uninstall", "--yes", "twisted-net")
     assert environment.twisted() == before
     assert environment.commands() == commands
+    assert environment.reactors() == reactors
     assert not (environment.site / "twisted_net").exists()
 
 
-def test_editableInstallShowsThePlugin(environment: Environment, tree: Path) -> None:
+def test_theExtraUvloop(environment: Environment, wheel: Path) -> None:
+    """Without it, naming the reactor says what to do; with it, it is there."""
+    twistd = environment.folder / "bin" / "twistd"
+    environment.pip("install", wheel)
+    refused = subprocess.run([twistd, "--reactor=uvloop", "--version"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "uvloop is not installed: pip install 'twisted-net[uvloop]'" in refused.stdout
+    environment.pip("install", f"{wheel}[uvloop]")
+    assert "twistd" in run(twistd, "--reactor=uvloop", "--version", cwd=environment.folder)
+
+
+def test_editableInstallShowsThePlugins(environment: Environment, tree: Path) -> None:
     before, commands = environment.twisted(), environment.commands()
     environment.pip("install", "--config-settings", "editable_mode=compat", "--editable", tree)
     assert environment.commands() == commands | {"net"}
+    assert "uvloop" in environment.reactors()
     assert environment.twisted() == before
     environment.pip("uninstall", "--yes", "twisted-net")
     assert environment.commands() == commands
