@@ -31,7 +31,7 @@ html_show_sphinx = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
-autodoc_mock_imports = ["pytest"]  # the plugin's page needs its words alone
+autodoc_mock_imports = ["pytest", "uvloop"]  # the pages of what needs them have words of ours alone
 python_use_unqualified_type_names = True
 
 # Examples that need a reactor call ``run(main)``: what twisted.internet.task.react does, without ending the process.
@@ -62,7 +62,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(_foreign))})(\..*)?"),
     ("py:.*", r".*<InterfaceClass .*"),
     ("py:.*", r"twisted_net\.(.*\.)?(_\w+|[A-Z])"),
-    ("py:.*", r"Lane|IProtocolFactory"),
+    ("py:.*", r"Lane|IProtocolFactory|GuardedSocket|Stream\._\w+"),
     ("py:.*", rf"({'|'.join(sorted(name for name in dir(builtins) if name.isidentifier()))})([.[].*)?"),
 ]
 

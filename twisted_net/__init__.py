@@ -29,6 +29,9 @@ One engine for connections, and faces on it:
 :mod:`twisted_net.testing`
     the test kit: a network in memory with a clock that jumps, faults, fixtures and checks, for any Twisted project.
 
+:mod:`twisted_net.uvreactor`
+    a reactor on uvloop, for any Twisted program: ``twistd --reactor=uvloop ...``.
+
 ``twistd net``
     the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``, ``twistd net connect ADDRESS``.
 

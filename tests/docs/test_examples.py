@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
+import os
 import re
 import shutil
 import signal
@@ -26,6 +28,9 @@ name, *sys.argv = sys.argv[1:]
 if name == "asyncio":
     from twisted.internet import asyncioreactor
     asyncioreactor.install()
+if name == "uvloop":
+    from twisted_net import uvreactor
+    uvreactor.install()
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -39,7 +44,7 @@ Start = Callable[..., Running]
 @pytest.fixture
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts an example; whatever still runs after the test is killed, and all are reaped."""
-    chosen = request.config.getoption("reactor")
+    chosen = os.environ.get("TWISTED_NET_TESTS_ON") or request.config.getoption("reactor")
     with ExitStack() as programs:
 
         def start(name: str, *arguments: str, reactor: str = chosen) -> Running:
@@ -365,6 +370,18 @@ def test_streamsEcho(name: str, task: str, place: str, start: Start) -> None:
     assert "EADDRINUSE" in failed.err
     said = terminated(server)  # at a path, the other one has come to see whether somebody is there
     assert said[:3] == [f"listening on {where}", f"a client has come{task}", "a client has gone"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="needs uvloop")
+def test_uvreactorEcho(place: str, start: Start) -> None:
+    unix = place.startswith("/")
+    server = start("uvreactor_echo", f"unix:{place}" if unix else "tcp:0:interface=127.0.0.1", reactor="default")
+    where = server.wait("UvloopReactor listens on (.*)")[1]
+    port = re.search(r"port=(\d+)", where)
+    address = f"unix:{place}" if port is None else f"127.0.0.1:{port[1]}"
+    assert talk(address, b"x" * 100_000) == b"x" * 100_000
+    server.wait("gone: 100000 bytes")
+    assert terminated(server) == [f"UvloopReactor listens on {where}", "a client has gone: 100000 bytes"]
 
 
 def test_tutorialProtocol(start: Start) -> None:

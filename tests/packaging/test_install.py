@@ -139,6 +139,7 @@ def test_sdist(built: Path) -> None:
         "setup.cfg",
         "tests/conftest.py",
         "tests/packaging/test_install.py",
+        "tests/uvreactor/stock/exceptions.txt",
         "tox.ini",
         "twisted_net/py.typed",
     }
