@@ -26,7 +26,20 @@ from twisted.internet.interfaces import (
 )
 from twisted.python import context, log
 from twisted.python.failure import Failure
-from uvreactor.uvworld import Actor, Half, Hands, World, played, segments
+from uvreactor.uvworld import (
+    Actor,
+    Expected,
+    Half,
+    Hands,
+    World,
+    both,
+    do,
+    fail,
+    loggedOnce,
+    played,
+    segments,
+    write,
+)
 
 from twisted_net.uvreactor import stream as room
 
@@ -52,39 +65,6 @@ class Producer:
         self.told.append("stop")
 
 
-class Expected(Exception):
-    """What protocols raise here."""
-
-
-def fail(*args: object) -> None:
-    raise Expected
-
-
-def write(*pieces: bytes) -> Callable[..., None]:
-    """A reaction: write these."""
-
-    def react(actor: Actor, *args: object) -> None:
-        for piece in pieces:
-            actor.transport.write(piece)
-
-    return react
-
-
-def do(name: str, *arguments: Any) -> Callable[..., object]:
-    """A reaction: call that method of the transport."""
-    return lambda actor, *args: getattr(actor.transport, name)(*arguments)
-
-
-def both(*reactions: Callable[..., object]) -> Callable[..., None]:
-    """A reaction: one after the other."""
-
-    def react(*args: Any) -> None:
-        for reaction in reactions:
-            reaction(*args)
-
-    return react
-
-
 def watched(descriptor: int) -> bool:
     """Whether any epoll of this process watches a descriptor."""
     for name in os.listdir("/proc/self/fd"):
@@ -96,12 +76,6 @@ def watched(descriptor: int) -> bool:
         except FileNotFoundError:  # the descriptor that read the folder
             continue
     return False
-
-
-def loggedOnce(loggedErrors: LoggedErrors, system: str) -> None:
-    """One `Expected`, as an error of that part of the system."""
-    [event] = loggedErrors.flush("Expected")
-    assert event["log_system"] == system
 
 
 # What it is
@@ -666,13 +640,17 @@ async def held(world: World, kind: type[Actor] = Actor, end: bool = False, **rea
 
 @played
 async def test_aPauseIsTakenBackAndRenewed(world: World) -> None:
-    actor, _ = await held(world)
+    actor, peer = await held(world)
     actor.transport.resumeProducing()
     actor.transport.pauseProducing()
     await world.turns(10)
     assert actor.received == b""
     actor.transport.resumeProducing()
+    actor.transport.pauseProducing()
+    actor.transport.resumeProducing()
     await world.until(lambda: actor.received == b"hello")
+    peer.send(b", and more")
+    await world.until(lambda: actor.received == b"hello, and more")
 
 
 @pytest.mark.parametrize("kind", [Actor, Half])
@@ -1423,6 +1401,20 @@ async def test_tlsProducers(world: World) -> None:
     client.transport.registerProducer(pulled, False)
     await world.until(lambda: server.lost and client.lost)
     assert server.received == MEGABYTES + b"more" * 3
+
+
+@pytest.mark.tls
+@played
+async def test_belowTls(world: World) -> None:
+    actor, peer = await world.accept(Actor())
+    actor.transport.startTLS(selfSigned().forServer())
+    below = actor.transport.protocol.transport
+    below.write(b"no ")
+    below.writeSequence([b"record", b" at all"])
+    assert await peer.read(16) == b"no record at all"
+    below.loseConnection()
+    assert await peer.end() == b""
+    await world.until(lambda: actor.lost)
 
 
 @pytest.mark.tls

@@ -32,6 +32,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 import pytest
+from logs import LoggedErrors
 from programs import environment
 from turning import PATIENCE
 from twisted.internet.defer import Deferred
@@ -296,6 +297,45 @@ class Half(Actor):
 
     def writeConnectionLost(self) -> None:
         self._note("writeEnd")
+
+
+class Expected(Exception):
+    """What protocols raise here."""
+
+
+def fail(*args: object) -> None:
+    raise Expected
+
+
+def write(*pieces: bytes) -> Callable[..., None]:
+    """A reaction: write these."""
+
+    def react(actor: Actor, *args: object) -> None:
+        for piece in pieces:
+            actor.transport.write(piece)
+
+    return react
+
+
+def do(name: str, *arguments: Any) -> Callable[..., object]:
+    """A reaction: call that method of the transport."""
+    return lambda actor, *args: getattr(actor.transport, name)(*arguments)
+
+
+def both(*reactions: Callable[..., object]) -> Callable[..., None]:
+    """A reaction: one after the other."""
+
+    def react(*args: Any) -> None:
+        for reaction in reactions:
+            reaction(*args)
+
+    return react
+
+
+def loggedOnce(loggedErrors: LoggedErrors, system: str) -> None:
+    """One `Expected`, as an error of that part of the system."""
+    [event] = loggedErrors.flush("Expected")
+    assert event["log_system"] == system
 
 
 class Peer:

@@ -630,7 +630,7 @@ class Stream(_LogOwner):
         if not self.disconnected:
             self.disconnecting = 1
             self.silence()
-            self.reactor.soon(self.connectionLost, _LOST, True)
+            self.reactor.soon(self._call, self.connectionLost, _LOST, True)
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
         """The end, once: the producer hears of it, then the protocol. The descriptor is closed in this turn or the next."""
