@@ -124,6 +124,10 @@ class World:
         while not condition():
             await self.turns()
 
+    async def made(self, actor: Actor) -> None:
+        """Let the loop go round until the actor is connected."""
+        await self.until(lambda: actor.events)
+
     # -- who and what takes part
 
     def own(self, skt: socket.socket) -> socket.socket:

@@ -78,7 +78,7 @@ class Replaced:
         if protocol is None:
             stream.loseConnection()
         else:
-            protocol.makeConnection(stream)
+            stream._call(protocol.makeConnection, stream)
 
     def _streamFor(self, skt: Any, protocol: Any) -> Stream:
         return ClientStream(skt, protocol, self.connector, self)
