@@ -272,3 +272,23 @@ async def test_connectionMadeRaises(world: World, loggedErrors: LoggedErrors, ki
     assert await world.peer(skt.accept()[0]).end() == b""
     assert hands.wanted == 0
     loggedOnce(loggedErrors, "Actor,client")
+
+
+@played
+async def test_whatHasConnectedItReachesTheConnectionNoMore(world: World) -> None:
+    skt, actor = world.listening(), Actor()
+    connector = world.connect(Hands(actor), skt.getsockname())
+    before = connector.transport
+    await world.until(lambda: actor.events)
+    assert connector.transport is not before
+    before.loseConnection()
+    before.abortConnection()
+    before.stopConnecting()
+    before.write(b"?")
+    await world.turns(5)
+    peer = world.peer(skt.accept()[0])
+    peer.send(b"?")
+    await world.until(lambda: actor.received)
+    assert before not in world.reactor.getWriters()
+    actor.transport.loseConnection()
+    assert await peer.end() == b""

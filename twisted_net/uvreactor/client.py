@@ -73,7 +73,7 @@ class Replaced:
         stream = self._streamFor(self.socket, protocol or Protocol())
         # From now on nothing that is done to this object reaches the connection.
         del self.socket, self.connector
-        self.connected = self.disconnected = 1
+        self.connected, self.disconnected = 0, 1
         connector.transport = stream
         if protocol is None:
             stream.loseConnection()
