@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,12 @@ from twisted.internet.interfaces import (
 from twisted.python import context, log
 from twisted.python.failure import Failure
 from uvreactor.uvworld import (
+    MEGABYTES,
     Actor,
     Expected,
     Half,
     Hands,
+    Producer,
     World,
     both,
     do,
@@ -42,27 +43,6 @@ from uvreactor.uvworld import (
 )
 
 from twisted_net.uvreactor import stream as room
-
-MEGABYTES = bytes(range(256)) * 4096 * 8
-"""More than the kernel takes for a peer that does not read."""
-
-
-class Producer:
-    """Notes what it is told, and does something when it is asked for more."""
-
-    def __init__(self, resumed: Callable[[], object] = lambda: None) -> None:
-        self.told: list[str] = []
-        self.resumed = resumed
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-        self.resumed()
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
 
 
 def watched(descriptor: int) -> bool:

@@ -50,6 +50,9 @@ from twisted_net.uvreactor.reactor import UvloopReactor  # noqa: E402
 # libuv opens a pipe for signals once in a process, with its first loop: no test shall be blamed for that.
 uvloop.new_event_loop().close()
 
+MEGABYTES = bytes(range(256)) * 4096 * 8
+"""More than the kernel takes for a peer that does not read."""
+
 KINDS = ["tcp", "tcp6", "unix", "abstract"]
 FAMILIES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": socket.AF_UNIX, "abstract": socket.AF_UNIX}
 
@@ -301,6 +304,24 @@ class Half(Actor):
 
     def writeConnectionLost(self) -> None:
         self._note("writeEnd")
+
+
+class Producer:
+    """Notes what it is told, and does something when it is asked for more."""
+
+    def __init__(self, resumed: Callable[[], object] = lambda: None) -> None:
+        self.told: list[str] = []
+        self.resumed = resumed
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+        self.resumed()
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
 
 
 class Expected(Exception):

@@ -83,6 +83,7 @@ class UnixStream(Stream):
         if not self._rights and self._uv is not None and self._out:
             self.settle()  # what was written before it needs no descriptor
         self._rights.append(fileno)
+        self._note()
         self._pauseProducer()
         self.startWriting()
 
@@ -97,6 +98,11 @@ class UnixStream(Stream):
     def descriptorReceived(self, descriptor: int) -> None:
         """A descriptor has come, and belongs to the protocol."""
         self._call(self.protocol.fileDescriptorReceived, descriptor)
+
+    def _note(self) -> None:
+        super()._note()
+        if self._rights:
+            self._alert = True  # also a single write of a callback has to be settled
 
     def _isFull(self) -> bool:
         return len(self._rights or ()) > MANY_DESCRIPTORS or super()._isFull()
