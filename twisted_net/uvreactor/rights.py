@@ -146,10 +146,15 @@ class ReceivingTransport:
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 for (descriptor,) in struct.iter_unpack("i", packed[: len(packed) // INT * INT]):
+                    if self._closing:  # by whoever was given the one before
+                        os.close(descriptor)
+                        continue
                     os.set_inheritable(descriptor, False)
                     self._stream.descriptorReceived(descriptor)
             else:
                 log.msg(f"ancillary data of level {level} and type {kind} is not supported, and dropped")
+        if self._closing:
+            return
         if data:
             self._stream.data_received(data)
         else:
