@@ -259,6 +259,7 @@ async def server(listener: Listener) -> Stats:
         await stream.send(await stream.receive(5) + b"\n")
         assert await stream.receive("*a") == b"the rest"
         await stream.send(b"and ours")
+        await stream.end()  # what is sent is counted when the kernel has it
         return stream.getStats()
 
 

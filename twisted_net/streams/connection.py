@@ -179,12 +179,16 @@ class Connection:
         """Bytes have come."""
         if self._readShut:
             return
-        self.buffer.feed(data)
+        buffer = self.buffer
+        if buffer.data or type(data) is not bytes:
+            buffer.feed(data)
+        else:
+            buffer.data = data  # what feed() would do, written out: every segment comes this way
         reader = self._reader
         if reader is not None:
             self._reader = None
             reader.fire()
-        elif self.buffer.full and not self.paused:
+        elif buffer.full and not self.paused:
             self.paused = True
             self.protocol.pause(READER)
         if self._watchers:

@@ -59,19 +59,20 @@ class Waiter(Deferred[None]):
     :param forget: called with the waiter when the coroutine is cancelled before it has fired.
     """
 
-    # There is one for every wait: what most do not change stands in the class.
-    _resume: tuple[Callable[..., object], tuple[Any, ...]] | None = None
-    _wakeups: list[tuple[Callable[[Any], object], Context | None]] | None = None
-    _error: BaseException | None = None
-    _done = False
-    _asyncio_future_blocking = False
-    #: Who runs the coroutine, once it has waited: ``"twisted"`` or ``"asyncio"``.
-    driver: Literal["twisted", "asyncio"] | None = None
+    # There is one for every wait: slots are quicker to set and to read.
+    __slots__ = ("_asyncio_future_blocking", "_done", "_error", "_forget", "_reactor", "_resume", "_wakeups", "driver")
 
     def __init__(self, reactor: Any, forget: Callable[[Waiter], object]) -> None:
         # Nothing of Deferred's own is used: drivers only ask for what stands below.
         self._reactor = reactor
         self._forget: Callable[[Waiter], object] | None = forget
+        self._resume: tuple[Callable[..., object], tuple[Any, ...]] | None = None
+        self._wakeups: list[tuple[Callable[[Any], object], Context | None]] | None = None
+        self._error: BaseException | None = None
+        self._done = False
+        self._asyncio_future_blocking = False
+        #: Who runs the coroutine, once it has waited: ``"twisted"`` or ``"asyncio"``.
+        self.driver: Literal["twisted", "asyncio"] | None = None
 
     def __str__(self) -> str:
         return f"<Waiter {'done' if self._done else 'waiting'}>"

@@ -132,10 +132,15 @@ FLAWS: list[tuple[str, Callable[[], Any], str]] = [
     ("itOutlivesWhoNeverReads", lambda: serving(Sore), "has raised"),
     ("itEndsWhoHasEnded", lambda: serving(implementer(IHalfCloseableProtocol)(Stubborn)), "keeps its connection"),
 ]
+# Stock reactors do not look at who is half-closed for ever, so that he is collected; uvloop keeps him.
+STAYS = pytest.mark.leaky("nobody ends the connection: that is the flaw")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the reactor does not look at who is half-closed for ever
-@pytest.mark.parametrize(("name", "factory", "told"), FLAWS, ids=[name for name, *_ in FLAWS])
+@pytest.mark.parametrize(
+    ("name", "factory", "told"),
+    [pytest.param(*flaw, marks=[STAYS] if flaw[0] == "itEndsWhoHasEnded" else [], id=flaw[0]) for flaw in FLAWS],
+)
 @pytest_twisted.ensureDeferred
 async def test_eachCaseSeesAFlaw(name: str, factory: Callable[[], Any], told: str, loggedErrors: LoggedErrors) -> None:
     text = await caught(
