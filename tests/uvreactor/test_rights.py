@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from uvreactor.uvworld import (
     MEGABYTES,
     Actor,
     Half,
+    Hands,
     Peer,
     Producer,
     World,
@@ -221,6 +223,42 @@ async def test_aSlowReader(world: World) -> None:
     assert await peer.end() == MEGABYTES
     await world.until(lambda: actor.lost)
     assert actor.why() is ConnectionDone
+
+
+@played
+async def test_aKernelWithoutAnyRoom(world: World) -> None:
+    actor, peer = await world.accept(Receiver(), "unix")
+    await world.turns(5)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += actor.transport.socket.send(MEGABYTES)
+    actor.transport.write(b"behind")
+    await world.turns(5)
+    assert (await peer.read(filled + 6)).endswith(b"behind")
+
+
+@played
+async def test_nothingIsNothing(world: World) -> None:
+    actor, peer = await world.accept(Receiver(data=write(b"")), "unix")
+    peer.send(b"?")
+    await world.until(lambda: actor.received)
+    actor.transport._uv.doRead()  # as when somebody else has taken what was there
+    actor.transport.loseConnection()
+    assert await peer.end() == b""
+    assert actor.events[:2] == ["made", "data"]
+
+
+@played
+async def test_aPeerThatHasGoneBeforeItBegan(world: World) -> None:
+    actor = Receiver(made=both(lambda actor: peer.close(), write(b"?")))
+    port = world.listen(Hands(actor), "unix")
+    peer = world.own(socket.socket(socket.AF_UNIX))
+    peer.connect(port.socket.getsockname())
+    await world.until(lambda: actor.lost)
+    assert actor.why() is ConnectionLost
+    assert actor.transport.lossErrno == errno.EPIPE
+    await port.stopListening()
 
 
 @played
