@@ -25,13 +25,14 @@ from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogBeginner
 
-# pytest-twisted knows no reactor of this name; but where one is there already that is an asyncio reactor, as this one is,
-# `--reactor=asyncio` is content with it.
+# pytest-twisted knows no reactor of this name; but where one is there already that is an asyncio reactor, as this one
+# is, `--reactor=asyncio` is content with it.
 if os.environ.get("TWISTED_NET_TESTS_ON") == "uvloop":
     import asyncio
     import socket
 
     import uvloop
+
     from twisted_net import uvreactor
 
     loop = uvloop.new_event_loop()
@@ -40,7 +41,7 @@ if os.environ.get("TWISTED_NET_TESTS_ON") == "uvloop":
     # libuv opens /dev/null once for each loop, with its first stream: no test shall be blamed for that.
     near, far = socket.socketpair()
     transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=near))
-    transport.close()
+    transport.close()  # type: ignore[attr-defined]
     loop.run_until_complete(asyncio.sleep(0))
     far.close()
 

@@ -34,11 +34,13 @@ def theReactor() -> Any:
     return reactor
 
 
-def _onUvloop() -> bool:
-    return type(theReactor()).__module__.startswith("twisted_net.uvreactor")
+def reactorName() -> str:
+    """The short name of this run's reactor, for programs that shall run on it too."""
+    names = {"EPollReactor": "epoll", "UvloopReactor": "uvloop", "AsyncioSelectorReactor": "asyncio"}
+    return names.get(type(theReactor()).__name__, "default")
 
 
-LARGEST_SEGMENT = 256_000 if _onUvloop() else 65_536
+LARGEST_SEGMENT = 256_000 if reactorName() == "uvloop" else 65_536
 """Bytes that a transport of this run delivers at once, at most: Twisted's bufferSize, and uvloop's own buffer."""
 
 onAsyncio = pytest.mark.skipif(loopOf(theReactor()) is None, reason="asyncio does not run this reactor")

@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 
 import pytest
 from conditions import needsIPv6
+from drivers import reactorName
 from launched import PATIENCE, TWISTD, Running, environment
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -51,9 +52,9 @@ def digest(data: bytes) -> str:
     return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
 
-def service(request: pytest.FixtureRequest, folder: Path, *words: str) -> Running:
+def service(folder: Path, *words: str) -> Running:
     """``twistd net WORDS`` in the foreground, in *folder*, on the reactor that this run of the tests is for."""
-    reactor = request.config.getoption("reactor")
+    reactor = reactorName()
     return Running(TWISTD, "--reactor", reactor, "-n", "--pidfile=", "net", *words, folder=folder)
 
 

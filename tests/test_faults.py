@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-import pytest
+from drivers import reactorName
 from programs import command, environment, until
 
 PATIENCE = 60.0
@@ -117,21 +117,21 @@ def reset(connection: socket.socket) -> None:
 
 
 @contextmanager
-def running(request: pytest.FixtureRequest, handler: str, **options: Any) -> Iterator[Server]:
-    server = Server(request.config.getoption("reactor"), handler, options)
+def running(handler: str, **options: Any) -> Iterator[Server]:
+    server = Server(reactorName(), handler, options)
     try:
         yield server
     finally:
         server.stop()
 
 
-def test_peerKilled(request: pytest.FixtureRequest) -> None:
+def test_peerKilled() -> None:
     """``kill -9`` of a client in the middle of a conversation: its kernel ends it, and the server goes on."""
     code = (
         "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
         "s.sendall(b'x'); s.recv(1); print('up', flush=True); s.recv(1)"
     )
-    with running(request, "echo") as server:
+    with running("echo") as server:
         before = server.descriptors()
         client = subprocess.Popen([sys.executable, "-c", code, str(server.port)], stdout=subprocess.PIPE, text=True)
         try:
@@ -146,8 +146,8 @@ def test_peerKilled(request: pytest.FixtureRequest) -> None:
         until(lambda: server.descriptors() <= before)
 
 
-def test_resetInTheMiddleOfAWrite(request: pytest.FixtureRequest) -> None:
-    with running(request, "flood") as server:
+def test_resetInTheMiddleOfAWrite() -> None:
+    with running("flood") as server:
         client = server.connect()
         client.sendall(b"*")
         assert client.recv(1000)
@@ -156,18 +156,18 @@ def test_resetInTheMiddleOfAWrite(request: pytest.FixtureRequest) -> None:
         server.serves()
 
 
-def test_peerThatNeverReads(request: pytest.FixtureRequest) -> None:
+def test_peerThatNeverReads() -> None:
     """One that asks for 64 MiB and reads nothing is closed by the idle limit."""
-    with running(request, "flood", limits={"idleTimeout": 0.5}) as server, server.connect() as client:
+    with running("flood", limits={"idleTimeout": 0.5}) as server, server.connect() as client:
         client.sendall(b"*")
         assert server.next("limit") == "limit idleTimeout closed"
         assert server.next("error") == "error ETIMEDOUT"
         server.serves()
 
 
-def test_peerThatNeverReadsItsEcho(request: pytest.FixtureRequest) -> None:
+def test_peerThatNeverReadsItsEcho() -> None:
     """A pipe's pressure reaches the sender: its writes stop, the server's memory does not grow."""
-    with running(request, "memory") as server, server.connect() as client:
+    with running("memory") as server, server.connect() as client:
 
         def resident() -> int:
             with server.connect() as asker:
@@ -185,16 +185,16 @@ def test_peerThatNeverReadsItsEcho(request: pytest.FixtureRequest) -> None:
         server.serves()
 
 
-def test_peerThatNeverSpeaks(request: pytest.FixtureRequest) -> None:
-    with running(request, "echo", limits={"handshakeTimeout": 0.5}) as server, server.connect() as client:
+def test_peerThatNeverSpeaks() -> None:
+    with running("echo", limits={"handshakeTimeout": 0.5}) as server, server.connect() as client:
         assert server.next("limit") == "limit handshakeTimeout closed"
         assert client.recv(1) == b""
         server.serves()
 
 
-def test_listenerThatRaises(request: pytest.FixtureRequest) -> None:
+def test_listenerThatRaises() -> None:
     """The connection whose listener raised is destroyed with it; the others go on."""
-    with running(request, "raising") as server, server.connect() as other:
+    with running("raising") as server, server.connect() as other:
         with server.connect() as client:
             client.sendall(b"!")
             assert readAll(client) == b""
@@ -206,8 +206,8 @@ def test_listenerThatRaises(request: pytest.FixtureRequest) -> None:
     assert any("'data'" in line for line in server.errors)
 
 
-def test_aThousandBeyondTheLimit(request: pytest.FixtureRequest) -> None:
-    with running(request, "echo", limits={"connections": 5}) as server, ExitStack() as open_:
+def test_aThousandBeyondTheLimit() -> None:
+    with running("echo", limits={"connections": 5}) as server, ExitStack() as open_:
         held = [open_.enter_context(server.connect()) for _ in range(5)]
         for client in held:
             client.sendall(b"in")
@@ -224,9 +224,9 @@ def test_aThousandBeyondTheLimit(request: pytest.FixtureRequest) -> None:
     assert sum("refused" in line for line in server.errors) < 60, "one line a second, not one for each"
 
 
-def test_outOfDescriptors(request: pytest.FixtureRequest) -> None:
+def test_outOfDescriptors() -> None:
     """With 64 descriptors: those beyond the reserve are refused, nothing spins, and who leaves makes room."""
-    with running(request, "echo", descriptors=64) as server, ExitStack() as open_:
+    with running("echo", descriptors=64) as server, ExitStack() as open_:
         clients = [open_.enter_context(server.connect()) for _ in range(300)]
         assert server.next("limit") == "limit reserve refused"
         served = refused = 0

@@ -57,14 +57,14 @@ class IExactTransport(Interface):
     """The transport that owns a connection's descriptor, with what `ITransport` leaves unsaid: what became of the
     bytes, how to end without RST, and why the connection was lost.
 
-    Transports of the reactor `twisted_net.uvreactor` offer it, and so may any other.  That reactor knows nothing of this
-    package, so nobody declares the interface: a transport that has ``dropConnection`` is taken to have all of it.  For
-    stock transports :func:`twisted_net.wire.layers.exact` makes a stand-in.
+    Transports of the reactor `twisted_net.uvreactor` offer it, and so may any other.  That reactor knows nothing of
+    this package, so nobody declares the interface: a transport that has ``dropConnection`` is taken to have all of it.
+    For stock transports :func:`twisted_net.wire.layers.exact` makes a stand-in.
     """
 
     disconnecting = Attribute("Whether ``loseConnection`` was called: it closes when everything is sent.")
     ending = Attribute("Whether that, or ``loseWriteConnection``, was called.")
-    lossErrno = Attribute("The errno of the system call that failed when the connection was lost; None: none, or unknown.")
+    lossErrno = Attribute("The errno of what failed when the connection was lost; None: nothing did, or it is unknown.")
 
     def sendNow(data: bytes) -> int:
         """Send *data*, at once if nothing waits before it.
@@ -89,8 +89,8 @@ class IExactTransport(Interface):
         """Send FIN; for a transport with nothing unsent.  The protocol is not told."""
 
     def dropConnection(reason: Failure) -> None:
-        """Close now and without RST, what is unsent dropped; ``connectionLost`` is called before this returns.  Harmless
-        when the connection is gone."""
+        """Close now and without RST, what is unsent dropped; ``connectionLost`` is called before this returns.
+        Harmless when the connection is gone."""
 
     def relinquish() -> None:
         """Give the descriptor back now, or as soon as can be, and tell nobody; `dropConnection` has to follow."""

@@ -59,12 +59,12 @@ class Places:
 
 @contextmanager
 def serving(
-    request: pytest.FixtureRequest, folder: Path, handler: str, *words: str, encrypted: bool = False
+    folder: Path, handler: str, *words: str, encrypted: bool = False
 ) -> Iterator[tuple[Running, Places]]:
     """The service; in the end it stops well, and has complained about nothing."""
     places = Places(folder, encrypted)
     app = str(Path(__file__).parent)
-    with service(request, folder, "serve", "--app-dir", app, *places.listen, *words, handler) as program:
+    with service(folder, "serve", "--app-dir", app, *places.listen, *words, handler) as program:
         places.learn(program)
         yield program, places
         if not any("is stopping" in line for line in program.lines):
@@ -82,11 +82,11 @@ KINDS = ["tcp", "unix", pytest.param("tls", marks=pytest.mark.tls)]
 @pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_askingAndSending(
-    request: pytest.FixtureRequest, tmp_path: Path, handler: str, words: tuple[str, ...], kind: str
+    tmp_path: Path, handler: str, words: tuple[str, ...], kind: str
 ) -> None:
     upload = handlers.BIG[:10_000_000]
     (tmp_path / "upload").write_bytes(upload)
-    with serving(request, tmp_path, handler, *words, encrypted=kind == "tls") as (program, places):
+    with serving(tmp_path, handler, *words, encrypted=kind == "tls") as (program, places):
         assert ask(*CURL, *places.url(kind, "/hello")) == b"hello\n"
         program.wait(r"closed \(ended\)")
         assert digest(ask(*CURL, *places.url(kind, "/big"))) == digest(handlers.BIG)
@@ -104,9 +104,9 @@ def test_askingAndSending(
 
 @pytest.mark.tls
 @pytest.mark.parametrize("path", ["/big", "/piecemeal"])
-def test_slowly(request: pytest.FixtureRequest, tmp_path: Path, path: str) -> None:
+def test_slowly(tmp_path: Path, path: str) -> None:
     """20 MB to readers that take their time, over TCP, UNIX and TLS at once, with limits in force."""
-    with serving(request, tmp_path, "handlers:site", *LIMITS, encrypted=True) as (program, places):
+    with serving(tmp_path, "handlers:site", *LIMITS, encrypted=True) as (program, places):
         found: dict[str, str] = {}
         took: dict[str, float] = {}
 
@@ -130,9 +130,9 @@ def test_slowly(request: pytest.FixtureRequest, tmp_path: Path, path: str) -> No
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_stopped(request: pytest.FixtureRequest, tmp_path: Path, handler: str) -> None:
+def test_stopped(tmp_path: Path, handler: str) -> None:
     """SIGTERM in the middle of a download: nobody new is let in, and curl gets all of it."""
-    with serving(request, tmp_path, handler) as (program, places):
+    with serving(tmp_path, handler) as (program, places):
         with Stranger(*CURL, *places.url("tcp", "/big")) as reader:
             begun = reader.stdout.read(1_000_000)
             program.signal(signal.SIGTERM)

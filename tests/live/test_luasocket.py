@@ -81,11 +81,11 @@ LINES_AND_BLOCKS = """
 """
 
 
-def test_asClient(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_asClient(tmp_path: Path) -> None:
     """Lines, blocks, prefixes, timeouts and half-close against our echo."""
     folder = tmp_path / "run"
     folder.mkdir()
-    with service(request, folder, "echo", "--listen", "127.0.0.1:0") as program:
+    with service(folder, "echo", "--listen", "127.0.0.1:0") as program:
         port = program.address().rpartition(":")[2]
         assert ask("lua5.1", script(tmp_path, LINES_AND_BLOCKS), port) == b"well\n"
         program.wait(r"closed \(ended\): 100017 bytes in, 100017 bytes out")
@@ -120,9 +120,9 @@ MUCH = """
 """
 
 
-def test_much(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_much(tmp_path: Path) -> None:
     """20 MB by LuaSocket's non-blocking ``send`` and ``select``."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
         port = program.address().rpartition(":")[2]
         lua = script(tmp_path, MUCH)
         assert digest(ask("lua5.1", lua, port, given=patterned())) == digest(patterned())
@@ -139,9 +139,9 @@ IDLE = """
 """
 
 
-def test_theIdleLimit(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_theIdleLimit(tmp_path: Path) -> None:
     """LuaSocket sees the idle limit as "closed"."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0", "--timeout-idle", "200ms") as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0", "--timeout-idle", "200ms") as program:
         port = program.address().rpartition(":")[2]
         assert ask("lua5.1", script(tmp_path, IDLE), port) == b"well\n"
         program.wait(r"closed \(ETIMEDOUT\): 1 bytes in, 1 bytes out")

@@ -37,9 +37,9 @@ def stop(program: Running, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:0", *ifIPv6("[::1]:0"), "{}/echo.sock"])
-def test_halfClose(request: pytest.FixtureRequest, tmp_path: Path, place: str) -> None:
+def test_halfClose(tmp_path: Path, place: str) -> None:
     """``printf hello | nc -N``: the end of its sending does not cost it the answer, however long that is."""
-    with service(request, tmp_path, "echo", "--listen", place.format(tmp_path)) as program:
+    with service(tmp_path, "echo", "--listen", place.format(tmp_path)) as program:
         address = program.address()
         assert ask(*nc(address), given=b"hello") == b"hello"
         program.wait(r"closed \(ended\): 5 bytes in, 5 bytes out")
@@ -50,18 +50,18 @@ def test_halfClose(request: pytest.FixtureRequest, tmp_path: Path, place: str) -
 
 
 @pytest.mark.parametrize("place", [":0", *ifIPv6("[::]:0")])
-def test_everyInterface(request: pytest.FixtureRequest, tmp_path: Path, place: str) -> None:
+def test_everyInterface(tmp_path: Path, place: str) -> None:
     """``:0`` is every IPv4 interface; ``[::]:0`` takes IPv4 clients, too."""
-    with service(request, tmp_path, "echo", "--listen", place) as program:
+    with service(tmp_path, "echo", "--listen", place) as program:
         port = program.address().rpartition(":")[2]
         assert ask(*nc(f"127.0.0.1:{port}"), given=b"four") == b"four"
         program.wait(r"127\.0\.0\.1\S* closed \(ended\)")
         stop(program, tmp_path)
 
 
-def test_conversation(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_conversation(tmp_path: Path) -> None:
     """As a person types: a line, its answer, the next line."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
         with Stranger(*nc(program.address())) as person:
             for line in (b"one\n", b"two\n", b"three\n"):
                 person.stdin.write(line)
@@ -71,16 +71,16 @@ def test_conversation(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         stop(program, tmp_path)
 
 
-def test_discard(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    with service(request, tmp_path, "discard", "--listen", "127.0.0.1:0") as program:
+def test_discard(tmp_path: Path) -> None:
+    with service(tmp_path, "discard", "--listen", "127.0.0.1:0") as program:
         assert ask(*nc(program.address()), given=patterned()) == b""
         program.wait(r"closed \(ended\): 20000000 bytes in, 0 bytes out")
         stop(program, tmp_path)
 
 
-def test_modeOfTheFile(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_modeOfTheFile(tmp_path: Path) -> None:
     path = tmp_path / "echo.sock"
-    with service(request, tmp_path, "echo", "--listen", f"unix:{path}:mode=620") as program:
+    with service(tmp_path, "echo", "--listen", f"unix:{path}:mode=620") as program:
         program.address()
         found = path.stat()
         assert stat.S_ISSOCK(found.st_mode)
@@ -89,41 +89,41 @@ def test_modeOfTheFile(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         stop(program, tmp_path)
 
 
-def test_staleFile(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_staleFile(tmp_path: Path) -> None:
     """The file that a killed netcat leaves: nobody answers there, and it is replaced; while it answered, it was not."""
     path = tmp_path / "echo.sock"
     with Stranger("nc", "-v", "-l", "-U", str(path)) as server:
         server.says("Listening", server.stderr)
-        with service(request, tmp_path, "echo", "--listen", str(path)) as program:
+        with service(tmp_path, "echo", "--listen", str(path)) as program:
             ended = program.end()
         assert ended.code == 1
         assert "another server lives there" in ended.err
         assert path.is_socket()
     assert path.is_socket(), "it was killed"
-    with service(request, tmp_path, "echo", "--listen", str(path)) as program:
+    with service(tmp_path, "echo", "--listen", str(path)) as program:
         program.address()
         assert ask(*nc(f"unix:{path}"), given=b"hello") == b"hello"
         stop(program, tmp_path)
 
 
-def test_killed(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_killed(tmp_path: Path) -> None:
     """``kill -9`` of the service leaves its file, and the next start replaces it."""
     path = tmp_path / "echo.sock"
-    with service(request, tmp_path, "echo", "--listen", str(path)) as program:
+    with service(tmp_path, "echo", "--listen", str(path)) as program:
         program.address()
         program.signal(signal.SIGKILL)
         assert program.end().code == -signal.SIGKILL
     assert path.is_socket()
     ask(*nc(f"unix:{path}"), status=1)
-    with service(request, tmp_path, "echo", "--listen", str(path)) as program:
+    with service(tmp_path, "echo", "--listen", str(path)) as program:
         program.address()
         assert ask(*nc(f"unix:{path}"), given=b"hello") == b"hello"
         stop(program, tmp_path)
 
 
-def test_goneInTheMiddle(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_goneInTheMiddle(tmp_path: Path) -> None:
     """netcat is killed in the middle of its conversation; the next client is served."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0") as program:
         address = program.address()
         with Stranger(*nc(address)) as client:
             os.set_blocking(client.stdin.fileno(), False)

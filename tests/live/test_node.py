@@ -261,10 +261,10 @@ async def test_aBusyPort() -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--half-open",), ("--rate-read", "100MB/s", "--timeout-idle", "1m")])
-def test_muchFromNode(request: pytest.FixtureRequest, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_muchFromNode(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Node minds its write() and its 'drain', and stops reading now and then; 20 MB come back, and it never holds
     more than a chunk above its mark."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0", *words) as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0", *words) as program:
         port = program.address().rpartition(":")[2]
         told = json.loads(ask(*STREAM, "client", port, str(PLENTY)))
         program.wait(r"closed \(ended\): 20000000 bytes in, 20000000 bytes out")

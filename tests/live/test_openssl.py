@@ -19,12 +19,12 @@ ENDPOINT = "ssl:0:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
 
 
 @contextmanager
-def echoing(request: pytest.FixtureRequest, folder: Path, *words: str) -> Iterator[tuple[Running, str]]:
+def echoing(folder: Path, *words: str) -> Iterator[tuple[Running, str]]:
     """``net echo`` behind TLS, and its address; in the end it stops well."""
     signed = selfSigned()
     (folder / "cert.pem").write_bytes(signed.certificate)
     (folder / "key.pem").write_bytes(signed.key)
-    with service(request, folder, "echo", "--listen", ENDPOINT, *words) as program:
+    with service(folder, "echo", "--listen", ENDPOINT, *words) as program:
         yield program, program.address()
         program.signal(signal.SIGTERM)
         ended = program.end()
@@ -39,8 +39,8 @@ def client(folder: Path, address: str, *words: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("words", [("-tls1_2",), ("-tls1_3",), ("-tls1_3", "-alpn", "h2,http/1.1")])
-def test_conversation(request: pytest.FixtureRequest, tmp_path: Path, words: tuple[str, ...]) -> None:
-    with echoing(request, tmp_path) as (program, address):
+def test_conversation(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with echoing(tmp_path) as (program, address):
         with Stranger(*client(tmp_path, address, *words)) as person:
             for line in (b"one\n", b"two\n"):
                 person.stdin.write(line)
@@ -49,9 +49,9 @@ def test_conversation(request: pytest.FixtureRequest, tmp_path: Path, words: tup
         program.wait(r"closed \(ended\): 8 bytes in, 8 bytes out")
 
 
-def test_much(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_much(tmp_path: Path) -> None:
     """20 MB through s_client, which reads and writes in turns."""
-    with echoing(request, tmp_path, "--rate-read", "100MB/s") as (program, address):
+    with echoing(tmp_path, "--rate-read", "100MB/s") as (program, address):
         with Stranger(*client(tmp_path, address, "-nocommands")) as stream:
             sender = threading.Thread(target=writeAll, args=(stream, patterned()))
             sender.start()
@@ -71,9 +71,9 @@ def writeAll(stream: Stranger, data: bytes) -> None:
         left = left[stream.stdin.write(left) :]
 
 
-def test_aStrangerToTls(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_aStrangerToTls(tmp_path: Path) -> None:
     """One who speaks no TLS is told so, by an alert; the next is served."""
-    with echoing(request, tmp_path) as (program, address):
+    with echoing(tmp_path) as (program, address):
         assert ask("socat", "-t", "30", "-", f"TCP4:{address}", given=b"GET / HTTP/1.0\r\n\r\n")[:1] in (b"", b"\x15")
         program.wait(r"closed \(ERR_TLS\): 0 bytes in, 0 bytes out")
         with Stranger(*client(tmp_path, address)) as person:
@@ -81,9 +81,9 @@ def test_aStrangerToTls(request: pytest.FixtureRequest, tmp_path: Path) -> None:
             assert person.stdout.readline() == b"hello\n"
 
 
-def test_aCertificateThatIsNotBelieved(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_aCertificateThatIsNotBelieved(tmp_path: Path) -> None:
     """The client breaks the handshake off, and the log says whose fault that was."""
-    with echoing(request, tmp_path) as (program, address):
+    with echoing(tmp_path) as (program, address):
         (tmp_path / "cert.pem").write_bytes(selfSigned(number=2).certificate)
         with Stranger(*client(tmp_path, address)) as person:
             status, out, err = person.end()
@@ -92,9 +92,9 @@ def test_aCertificateThatIsNotBelieved(request: pytest.FixtureRequest, tmp_path:
         program.wait(r"closed \(ERR_TLS\w*\): 0 bytes in, 0 bytes out")
 
 
-def test_socat(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_socat(tmp_path: Path) -> None:
     """socat over TLS, a line and its answer."""
-    with echoing(request, tmp_path) as (program, address):
+    with echoing(tmp_path) as (program, address):
         where = f"OPENSSL:{address},cafile={tmp_path}/cert.pem,commonname=localhost"
         with Stranger("socat", "-", where) as person:
             person.stdin.write(b"hello\n")

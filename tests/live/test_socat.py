@@ -33,9 +33,9 @@ NAME = f"twisted-net-{os.getpid()}"
         (f"unix:@{NAME}", f"ABSTRACT-CONNECT:{NAME}"),
     ],
 )
-def test_echo(request: pytest.FixtureRequest, tmp_path: Path, place: str, theirs: str) -> None:
+def test_echo(tmp_path: Path, place: str, theirs: str) -> None:
     """The end of its input does not cost socat the answer, however long that is."""
-    with service(request, tmp_path, "echo", "--listen", place.format(folder=tmp_path)) as program:
+    with service(tmp_path, "echo", "--listen", place.format(folder=tmp_path)) as program:
         where = theirs.format(program.address(), folder=tmp_path)
         assert ask(*SOCAT, "-", where, given=b"hello") == b"hello"
         program.wait(r"closed \(ended\): 5 bytes in, 5 bytes out")
@@ -47,9 +47,9 @@ def test_echo(request: pytest.FixtureRequest, tmp_path: Path, place: str, theirs
     assert list(tmp_path.iterdir()) == []
 
 
-def test_oneThatNeverReads(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_oneThatNeverReads(tmp_path: Path) -> None:
     """It only sends (-u): when nothing fits in between any more, the echo stops reading, and the idle limit ends it."""
-    with service(request, tmp_path, "echo", "--listen", "127.0.0.1:0", "--timeout-idle", "500ms") as program:
+    with service(tmp_path, "echo", "--listen", "127.0.0.1:0", "--timeout-idle", "500ms") as program:
         address = program.address()
         ask("socat", "-u", "-", f"TCP4:{address}", given=patterned(50_000_000), status=1)
         closed = program.wait(r"closed \(ETIMEDOUT\): (\d+) bytes in, (\d+) bytes out")

@@ -1,6 +1,6 @@
 """A server of the event face as a program of its own, for tests that break it from outside.
 
-``python server.py REACTOR HANDLER OPTIONS``: REACTOR is ``default`` or ``asyncio``, HANDLER a function below, OPTIONS a
+``python server.py REACTOR HANDLER OPTIONS``: REACTOR is a name that twistd knows, HANDLER a function below, OPTIONS a
 JSON object: ``limits`` (keywords of Limits), ``descriptors`` (the soft limit of open files) and whatever createServer
 takes.
 
@@ -14,10 +14,10 @@ import resource
 import sys
 from typing import Any
 
-if sys.argv[1] == "asyncio":
-    from twisted.internet import asyncioreactor
+if __name__ == "__main__":
+    from twisted.application.reactors import installReactor
 
-    asyncioreactor.install()
+    installReactor(sys.argv[1])
 
 from twisted.internet import reactor as globalReactor
 from twisted.internet.protocol import Protocol

@@ -41,8 +41,8 @@ async def test_below(kind: Kind) -> None:
     async with pair(kind) as sides:
         for side in sides:
             bottom = layers.below(side.transport)
-            assert ITCPTransport.providedBy(bottom)
             assert bottom.fileno() == side.transport.fileno()
+            assert ITCPTransport.providedBy(bottom)
             assert layers.below(bottom) is bottom
             wrapped = isinstance(side.transport, ProtocolWrapper)
             assert wrapped is (kind in ("tls", "policies"))

@@ -42,8 +42,8 @@ class ReadBuffer:
         if limit < 1:
             raise OptionError(f"limit is {limit!r}; it counts bytes and must be at least 1")
         self.limit = limit
-        #: Empty when nothing waits, and only then: then ``bytes`` may be put here, instead of being fed. What else is in
-        #: it is nobody else's business.
+        #: Empty when nothing waits, and only then: then ``bytes`` may be put here, instead of being fed. What else is
+        #: in it is nobody else's business.
         self.data: bytes | bytearray = b""
         self._start = 0
         self._sought = b""

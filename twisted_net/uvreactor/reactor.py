@@ -1,12 +1,12 @@
 """
 The reactor: Twisted's asyncio reactor on a loop of uvloop's, with streams that are uvloop's own transports.
 
-Timers and threads are seen to as the asyncio reactor does, by the loop's ``call_at`` and ``call_soon_threadsafe``. What
-this one changes is who makes connections, what a connection is (:mod:`~twisted_net.uvreactor.stream`), and how all other
-descriptors are watched (:mod:`~twisted_net.uvreactor.watcher`).
+Timers and threads are seen to as the asyncio reactor does, by the loop's ``call_at`` and ``call_soon_threadsafe``.
+What this one changes is who makes connections, what a connection is (:mod:`~twisted_net.uvreactor.stream`), and how
+all other descriptors are watched (:mod:`~twisted_net.uvreactor.watcher`).
 
-Whoever asks a reactor what it watches (``removeAll`` and ``disconnectAll`` at shutdown, trial after each test) has to be
-told of streams too, although no descriptor of theirs is watched by Twisted.
+Whoever asks a reactor what it watches (``removeAll`` and ``disconnectAll`` at shutdown, trial after each test) has to
+be told of streams too, although no descriptor of theirs is watched by Twisted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import uvloop
@@ -142,8 +143,8 @@ class UvloopReactor(AsyncioSelectorReactor):
 
     def _hand(self, stream: Stream, skt: GuardedSocket) -> None:
         """
-        uvloop makes the transport before its coroutine first waits, and waits for nothing but ``connection_made``: so the
-        coroutine needs no task. It must come to its end, though, or the transport is closed with it.
+        uvloop makes the transport before its coroutine first waits, and waits for nothing but ``connection_made``: so
+        the coroutine needs no task. It must come to its end, though, or the transport is closed with it.
         """
         lent: Any = LentSocket(skt)
         handing = self._asyncioEventloop.connect_accepted_socket(lambda: stream, lent)  # type: ignore[type-var]
@@ -158,10 +159,8 @@ class UvloopReactor(AsyncioSelectorReactor):
             if not waiter.done():
                 self._handed.append((handing, waiter))
                 continue
-            try:
+            with suppress(StopIteration, RuntimeError):  # done; or closed before uvloop could say that it is there
                 handing.send(None)
-            except (StopIteration, RuntimeError):
-                pass  # done; or closed before uvloop could say that it is there
         if self._handed:
             self.soon(self._endHanding)
 

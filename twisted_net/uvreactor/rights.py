@@ -1,9 +1,9 @@
 """
 The transport behind a UNIX stream whose protocol receives descriptors.
 
-libuv reads a UNIX socket without asking for ancillary data, and the kernel closes the descriptors that came with it. So a
-stream whose protocol provides ``IFileDescriptorReceiver`` is not given to uvloop, but to this: the same methods, as far
-as a stream calls them, by recvmsg(2) and send(2). To the stream above there is no difference.
+libuv reads a UNIX socket without asking for ancillary data, and the kernel closes the descriptors that came with it.
+So a stream whose protocol provides ``IFileDescriptorReceiver`` is not given to uvloop, but to this: the same methods,
+as far as a stream calls them, by recvmsg(2) and send(2). To the stream above there is no difference.
 """
 
 from __future__ import annotations

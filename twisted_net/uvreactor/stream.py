@@ -4,7 +4,7 @@ A connected stream: Twisted's transport in front, uvloop's behind.
 ::
 
     in    libuv -> uvloop's transport -> Stream.data_received -> protocol.dataReceived
-    out   protocol -> Stream.write ...                      the end of the callback -> uvloop's transport.write -> send(2)
+    out   protocol -> Stream.write ...                the end of the callback -> uvloop's transport.write -> send(2)
 
 One Python call in, one out. What the stock transports do in some forty, and what they promise, hangs on these ideas:
 
@@ -13,27 +13,28 @@ callback runs is gathered, and leaves as one when it returns; what is written at
 loop (:meth:`Stream.settle`). That is also what makes the rest possible: bytes that are still gathered can be dropped by
 ``abortConnection``, follow a ``loseConnection`` that came before them, and be counted for a producer.
 
-When somebody has asked for the next turn by ``callLater(0)``, what the callback wrote waits for it too: there is more to
-come. TLS does so with every small write, and what leaves in two segments meets Nagle's algorithm and a delayed ACK (RFC
-1122, 4.2.3.2 and 4.2.3.4): 40 ms. Stock transports send after the timers' turn, always.
+When somebody has asked for the next turn by ``callLater(0)``, what the callback wrote waits for it too: there is more
+to come. TLS does so with every small write, and what leaves in two segments meets Nagle's algorithm and a delayed ACK
+(RFC 1122, 4.2.3.2 and 4.2.3.4): 40 ms. Stock transports send after the timers' turn, always.
 
 *One moment for everything that waits.* Stock transports act when "the buffer is empty" is found in ``doWrite``: ask a
 producer for more, close, half-close. Here it is :meth:`Stream._emptied`, at the end of a settling after which uvloop
 holds nothing either. uvloop's limits are (0, 0), so that ``pause_writing`` means "something is left" and
 ``resume_writing`` "nothing is"; neither is called while the kernel takes everything at once. uvloop is told to close
-when it has nothing left, and never earlier. The FIN of a half-close is shutdown(2) by our own hand at that moment, since
-uvloop says of its ``write_eof`` neither when it is done nor that it failed.
+when it has nothing left, and never earlier. The FIN of a half-close is shutdown(2) by our own hand at that moment,
+since uvloop says of its ``write_eof`` neither when it is done nor that it failed.
 
-*One flag says whether a write is an ordinary one* (``_special``): not after the end, not over TLS, and not counted for a
-producer. Assigning another ``write`` to the instance would spare the question, but whoever taps a transport does that
-too.
+*One flag says whether a write is an ordinary one* (``_special``): not after the end, not over TLS, and not counted
+for a producer. Assigning another ``write`` to the instance would spare the question, but whoever taps a transport
+does that too.
 
 *A stream begins before uvloop has it.* The protocol is told of its connection where the stock transports tell it:
 while the port accepts. The socket is handed to uvloop in the next turn, unless the connection is over by then, whose
 descriptor is given back at once, and unless reading is paused by then and nothing was written: then it stays with the
-kernel alone until either is wanted. uvloop's transport comes one turn later (:meth:`Stream.connection_made`), and starts
-to read whatever is said. Until then writes are gathered, and a pause is remembered. A paused stream that writes may so
-be given one chunk that nobody wants yet: it is held, and delivered when reading is resumed. The same goes for an end.
+kernel alone until either is wanted. uvloop's transport comes one turn later (:meth:`Stream.connection_made`), and
+starts to read whatever is said. Until then writes are gathered, and a pause is remembered. A paused stream that
+writes may so be given one chunk that nobody wants yet: it is held, and delivered when reading is resumed. The same
+goes for an end.
 
 *What protocols raise* is caught here, logged in their own context, and costs them the connection, as on every reactor.
 uvloop would log it too, elsewhere.
@@ -633,7 +634,7 @@ class Stream(_LogOwner):
             self.reactor.soon(self._call, self.connectionLost, _LOST, True)
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
-        """The end, once: the producer hears of it, then the protocol. The descriptor is closed in this turn or the next."""
+        """The end, once: the producer hears of it, then the protocol. The descriptor is closed now, or in the next turn."""
         if self.disconnected:
             return
         self.disconnected = 1
@@ -674,8 +675,8 @@ class Stream(_LogOwner):
         """
         FIN now, also if a child has a copy of the descriptor; what uvloop still holds fails.
 
-        Where something lies unread it is left to close(2), which answers that with RST (RFC 1122, 4.2.2.13): a FIN before
-        it, one turn earlier, would be the end that the peer sees.
+        Where something lies unread it is left to close(2), which answers that with RST (RFC 1122, 4.2.2.13): a FIN
+        before it, one turn earlier, would be the end that the peer sees.
         """
         if skt.fileno() < 0:
             return  # it was given back
@@ -693,7 +694,7 @@ class Stream(_LogOwner):
     # -- what protocols raise, and whose log it is
 
     def _call(self, method: Any, *args: Any) -> None:
-        """Call one of our methods as a reactor calls ``doRead``: in the log's context of this connection, guarded."""
+        """Call one of our methods as a reactor calls ``doRead``: in this connection's context of the log, guarded."""
         if self.disconnected:
             return
         contexts = self._contexts or self._makeContext()
@@ -728,6 +729,14 @@ class Stream(_LogOwner):
         return self.logstr
 
     # -- ITCPTransport, ISystemHandle
+
+    def getHost(self) -> Any:
+        """Our address."""
+        raise NotImplementedError  # each kind has its own
+
+    def getPeer(self) -> Any:
+        """The peer's address."""
+        raise NotImplementedError
 
     def fileno(self) -> int:
         """The descriptor, or -1 when it is gone."""

@@ -1,8 +1,8 @@
 """
 UNIX sockets: streams that send and receive descriptors.
 
-A descriptor travels with a byte, by sendmsg(2). Sending one needs nothing but a moment when nothing is unsent. Receiving
-them is beyond libuv: see :mod:`~twisted_net.uvreactor.rights`.
+A descriptor travels with a byte, by sendmsg(2). Sending one needs nothing but a moment when nothing is unsent.
+Receiving them is beyond libuv: see :mod:`~twisted_net.uvreactor.rights`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
 Descriptors that are nobody's transport: ports, datagrams, pipes, terminals, sockets that are connecting.
 
-They are watched by an epoll of our own (a kqueue elsewhere), which uvloop watches in turn: one descriptor is readable in
-another when anything is ready in it (epoll(7)). Watching each of them by the loop's ``add_reader`` would do for most, but
-not for all. libuv's uv_poll takes an error on a descriptor, such as ICMP's "port unreachable" on a UDP socket, for its
-end, and never looks at it again; it sets O_NONBLOCK, which standard input shares with the shell that we were started
-from; and a descriptor that was closed behind its back makes it call abort(3).
+They are watched by an epoll of our own (a kqueue elsewhere), which uvloop watches in turn: one descriptor is readable
+in another when anything is ready in it (epoll(7)). Watching each of them by the loop's ``add_reader`` would do for
+most, but not for all. libuv's uv_poll takes an error on a descriptor, such as ICMP's "port unreachable" on a UDP
+socket, for its end, and never looks at it again; it sets O_NONBLOCK, which standard input shares with the shell that
+we were started from; and a descriptor that was closed behind its back makes it call abort(3).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Watcher:
 
     def forget(self, one: Any, event: int) -> None:
         """Watch it no more; harmless when it is not watched."""
-        descriptor = self.watched[event].pop(one, None)
-        key = None if descriptor is None else self._selector.get_map().get(descriptor)
+        descriptor = self.watched[event].pop(one, -1)
+        key = self._selector.get_map().get(descriptor)
         if key is None or key.data.get(event) is not one:
             return
         rest = {other: kept for other, kept in key.data.items() if other != event}

@@ -26,11 +26,11 @@ connection: one more Python call per flush, none while nothing is written, and n
 * a transport that is no descriptor gets a push producer, and its bytes count as sent on the turn after they were given
   unless it asked to pause: the best that can be known.
 
-*Answers go at once, and in one.*  What is written while a segment is delivered (`corked`) is gathered, and goes straight
-to the kernel when the delivery is over (``sendNow`` of an :class:`~twisted_net.interfaces.IExactTransport`): an answer
-then costs no second event of the reactor's.  Never the first piece alone: the second would wait for the peer's delayed
-ACK of it (RFC 1122, 4.2.3.2 and 4.2.3.4), which is 40 ms for every answer of two writes.  What is written at any other
-time is gathered by the transport.
+*Answers go at once, and in one.*  What is written while a segment is delivered (`corked`) is gathered, and goes
+straight to the kernel when the delivery is over (``sendNow`` of an :class:`~twisted_net.interfaces.IExactTransport`):
+an answer then costs no second event of the reactor's.  Never the first piece alone: the second would wait for the
+peer's delayed ACK of it (RFC 1122, 4.2.3.2 and 4.2.3.4), which is 40 ms for every answer of two writes.  What is
+written at any other time is gathered by the transport.
 
 Everything that looks at the queue runs on one of three occasions: a write, a flush, and a turn that was asked for
 (`_soon`).  The debt of a rate is a fourth with a timer of its own, so that what needs no bytes (callbacks of what is

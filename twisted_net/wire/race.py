@@ -308,7 +308,7 @@ class _Impatient:
 
 
 @cache
-def _impatientKind(kind: type) -> type:
+def _impatientKind(kind: Any) -> Any:
     return type(f"Impatient{kind.__name__}", (_Impatient, kind), {"__slots__": ()})
 
 
@@ -326,7 +326,8 @@ def _prepare(transport: Any, localAddress: tuple[str, int] | None, options: Sock
         skt.connect_ex = partial(_impatient, skt.connect_ex)  # type: ignore[method-assign]
     elif skt.family == socket.AF_UNIX:
         # Some reactors have sockets of a kind of their own.
-        skt.__class__ = _impatientKind(type(skt))  # type: ignore[assignment]
+        kind: Any = type(skt)
+        skt.__class__ = _impatientKind(kind)
     setReuseAddress(transport, True)
     if options is not None:
         options.apply(transport)
