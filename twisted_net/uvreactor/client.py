@@ -92,4 +92,4 @@ class Connector(tcp.Connector):
     """Makes them."""
 
     def _makeTransport(self) -> Any:
-        return Client(self.host, self.port, self.bindAddress, self, self.reactor)
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]

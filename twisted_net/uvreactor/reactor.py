@@ -90,7 +90,7 @@ class UvloopReactor(AsyncioSelectorReactor):
         """As ``IReactorTime``."""
         if delay == 0:
             self.expecting = True
-        return super().callLater(delay, callable, *args, **kw)
+        return super().callLater(delay, callable, *args, **kw)  # type: ignore[no-untyped-call]
 
     def runUntilCurrent(self) -> None:
         """Call what is due."""
@@ -192,7 +192,7 @@ class UvloopReactor(AsyncioSelectorReactor):
 
     def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: Any = 0) -> Any:
         """As ``IReactorUNIX``."""
-        connector = unix.Connector(address, factory, timeout, self, checkPID)
+        connector = unix.Connector(address, factory, timeout, self, checkPID)  # type: ignore[no-untyped-call]
         connector.connect()
         return connector
 
@@ -200,9 +200,9 @@ class UvloopReactor(AsyncioSelectorReactor):
         """As ``IReactorSocket``."""
         self._mustSupport(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            listening: Any = unix.Port._fromListeningDescriptor(self, fileDescriptor, factory)
+            listening: Any = unix.Port._fromListeningDescriptor(self, fileDescriptor, factory)  # type: ignore[no-untyped-call]
         else:
-            listening = server.Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+            listening = server.Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)  # type: ignore[no-untyped-call]
         listening.startListening()
         return listening
 
@@ -270,7 +270,7 @@ class UvloopReactor(AsyncioSelectorReactor):
 
     def removeAll(self) -> list[Any]:
         """As ``IReactorFDSet``."""
-        removed = self._removeAll(self.getReaders(), self.getWriters())
+        removed = self._removeAll(self.getReaders(), self.getWriters())  # type: ignore[no-untyped-call]
         return list(removed)
 
     def disconnectAll(self) -> None:

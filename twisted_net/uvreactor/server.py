@@ -45,7 +45,7 @@ class ServerStream(Stream):
         return self.client[0]
 
     @property
-    def logstr(self) -> str:  # type: ignore[override]
+    def logstr(self) -> str:
         """What lines of the log begin with: made when it is first needed, and kept from then on."""
         if self._logstr is None:
             return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.client[0]}"

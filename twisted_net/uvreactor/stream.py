@@ -634,7 +634,7 @@ class Stream(_LogOwner):
             self.reactor.soon(self._call, self.connectionLost, _LOST, True)
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
-        """The end, once: the producer hears of it, then the protocol. The descriptor is closed now, or in the next turn."""
+        """The end, once: the producer hears of it, then the protocol. The descriptor is closed now, or a turn later."""
         if self.disconnected:
             return
         self.disconnected = 1

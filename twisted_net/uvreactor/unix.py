@@ -38,7 +38,7 @@ class Room(FileDescriptor):
         super().__init__(stream.reactor)
         self._stream = stream
         self._descriptor = os.dup(stream.fileno())
-        self.startWriting()
+        self.startWriting()  # type: ignore[no-untyped-call]
 
     def fileno(self) -> int:
         """The duplicate."""
@@ -56,7 +56,7 @@ class Room(FileDescriptor):
     def close(self) -> None:
         """Wait no more."""
         if self._descriptor != -1:
-            self.stopWriting()
+            self.stopWriting()  # type: ignore[no-untyped-call]
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -229,4 +229,4 @@ class Connector(unix.Connector):
     """Makes them."""
 
     def _makeTransport(self) -> Any:
-        return Client(self.address, self, self.reactor, self.checkPID)
+        return Client(self.address, self, self.reactor, self.checkPID)  # type: ignore[no-untyped-call]

@@ -56,6 +56,8 @@ class Watcher:
     def forget(self, one: Any, event: int) -> None:
         """Watch it no more; harmless when it is not watched."""
         descriptor = self.watched[event].pop(one, -1)
+        if descriptor == -1:
+            return
         key = self._selector.get_map().get(descriptor)
         if key is None or key.data.get(event) is not one:
             return
