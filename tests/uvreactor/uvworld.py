@@ -71,10 +71,14 @@ def played(scene: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 class World:
-    """A reactor, and what a test needs around it."""
+    """
+    A reactor, and what a test needs around it.
 
-    def __init__(self) -> None:
-        self.loop = uvloop.new_event_loop()
+    :param loop: of uvloop's kind; closed at the end.
+    """
+
+    def __init__(self, loop: Any = None) -> None:
+        self.loop = loop or uvloop.new_event_loop()
         self.loop.set_exception_handler(lambda loop, event: self._escaped.append(event))
         self._escaped: list[dict[str, Any]] = []
         self.reactor: Any = UvloopReactor(self.loop)

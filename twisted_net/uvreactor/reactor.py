@@ -139,7 +139,7 @@ class UvloopReactor(AsyncioSelectorReactor):
                 try:
                     self._hand(stream, skt)
                 except Exception as failed:  # libuv has no memory for it
-                    stream.connection_lost(failed)
+                    stream.refused(failed)
 
     def _hand(self, stream: Stream, skt: GuardedSocket) -> None:
         """

@@ -166,6 +166,11 @@ class Stream(_LogOwner):
         self._handed = True
         return self.socket
 
+    def refused(self, failed: BaseException) -> None:
+        """uvloop does not take the socket, which is ours to close."""
+        self._handed = False
+        self.connection_lost(failed)
+
     def connection_made(self, uv: Any) -> None:
         """uvloop has the socket."""
         if self.disconnected or not self.connected:
