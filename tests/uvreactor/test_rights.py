@@ -362,6 +362,18 @@ async def test_theEnds(world: World, end: str, when: str) -> None:
     assert actor.events.count("lost") == 1
 
 
+@pytest.mark.parametrize("end", ["abortConnection", "dropConnection", "relinquish"])
+@played
+async def test_overBetweenTheTurnsInWhichItBegins(world: World, end: str) -> None:
+    ending = do(end, *([Failure(ConnectionDone())] if end == "dropConnection" else []))
+    actor, peer = await world.accept(Receiver(made=lambda actor: world.reactor.soon(ending, actor)), "unix")
+    assert await peer.end() == b""
+    if end == "relinquish":
+        actor.transport.dropConnection(Failure(ConnectionDone()))
+    await world.until(lambda: actor.lost)
+    assert actor.events == ["made", "lost"]
+
+
 @played
 async def test_brokenPipe(world: World) -> None:
     actor, peer = await world.accept(Receiver(), "unix")

@@ -43,6 +43,7 @@ from uvreactor.uvworld import (
 )
 
 from twisted_net.uvreactor import stream as room
+from twisted_net.uvreactor.sockets import GuardedSocket
 
 
 def watched(descriptor: int) -> bool:
@@ -74,6 +75,17 @@ async def test_interfaces(world: World) -> None:
     assert actor.transport.fileno() == -1
     assert actor.transport.connected == 0
     assert not hasattr(actor.transport, "socket")
+
+
+@played
+async def test_eachKindHasItsAddresses(world: World) -> None:
+    one, other = socket.socketpair()
+    world.own(other)
+    plain = room.Stream(GuardedSocket(socket.AF_UNIX, socket.SOCK_STREAM, 0, one.detach()), Actor(), world.reactor)
+    for name in ("getHost", "getPeer"):
+        with pytest.raises(NotImplementedError):
+            getattr(plain, name)()
+    plain.dropConnection(Failure(ConnectionDone()))
 
 
 @pytest.mark.parametrize("way", ["accept", "dial"])
@@ -117,6 +129,7 @@ async def test_writesOfOtherTimesLeaveAsOneInTheNextTurn(world: World) -> None:
         actor.transport.write(piece)
     actor.transport.writeSequence([b"d", b"e"])
     assert actor.transport.isWriting
+    assert actor.transport._tempDataBuffer == [b"a", b"b", b"c", b"d", b"e"]  # of which Twisted's own tests know
     assert peer.isQuiet()
     await world.turns(2)
     assert peer.socket.recv(100) == b"abcde"
@@ -191,6 +204,17 @@ async def test_orderWhenTheKernelIsFull(world: World) -> None:
     assert actor.why() is ConnectionDone
 
 
+@played
+async def test_manyLargeChunks(world: World) -> None:
+    chunks = [bytes([number]) * 100_000 for number in range(200)]
+    actor, peer = await world.accept(Actor(data=lambda actor, data: actor.transport.writeSequence(chunks)))
+    peer.send(b"?")
+    await world.until(lambda: actor.received)
+    actor.transport.write(b"and then")
+    actor.transport.loseConnection()
+    assert await peer.end() == b"".join(chunks) + b"and then"
+
+
 @pytest.mark.parametrize("data", ["text", bytearray(b"array"), memoryview(b"view"), None, 7])
 @played
 async def test_bytesOnly(world: World, data: Any) -> None:
@@ -230,10 +254,9 @@ async def test_writesAfterLoseConnectionAreStillSent(world: World, way: str) -> 
     late_: list[int] = []
     actor, peer = await getattr(world, way)(Actor(data=end))
     peer.send(b"?")
-    answer = await peer.end()
-    # The connection closes as soon as everything is sent, whether anybody still wants to write or not.
-    assert answer in (b"in the callback, ", b"in the callback, and after it")
-    await world.until(lambda: actor.lost and late_)
+    assert await peer.end() == b"in the callback, and after it"
+    await world.until(lambda: actor.lost)
+    assert late_ == [1]
     actor.transport.write(b"dropped")
     actor.transport.writeSequence([b"dropped"])
     assert actor.events == ["made", "data", "lost"]
@@ -431,6 +454,39 @@ async def test_aProducerIsStoppedWithTheConnection(world: World, streaming: bool
     actor.transport.registerProducer(late, streaming)
     assert late.told == ["stop"]
     assert actor.transport.producer is None
+
+
+@played
+async def test_aProducerThatCannotStop(world: World, loggedErrors: LoggedErrors) -> None:
+    class Obstinate(Producer):
+        stopProducing = fail
+
+    actor, peer = await world.accept(Actor())
+    actor.transport.registerProducer(Obstinate(), True)
+    peer.send(b"?")
+    await world.until(lambda: actor.received)
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert await peer.end() == b""
+    await world.until(lambda: actor.lost)
+    assert actor.why() is ConnectionDone
+    loggedOnce(loggedErrors, "Actor,0,127.0.0.1")
+
+
+@played
+async def test_aProducerThatClosesTheSocketWhenItStops(world: World) -> None:
+    class Thorough(Producer):
+        def stopProducing(self) -> None:
+            super().stopProducing()
+            actor.transport.getHandle().close()
+
+    actor, peer = await world.accept(Actor())
+    producer = Thorough()
+    actor.transport.registerProducer(producer, True)
+    await world.turns(5)
+    actor.transport.dropConnection(Failure(ConnectionDone()))
+    assert await peer.end() == b""
+    assert producer.told == ["stop"]
+    assert actor.events == ["made", "lost"]
 
 
 @played
@@ -1381,6 +1437,55 @@ async def test_tlsProducers(world: World) -> None:
     client.transport.registerProducer(pulled, False)
     await world.until(lambda: server.lost and client.lost)
     assert server.received == MEGABYTES + b"more" * 3
+
+
+@pytest.mark.tls
+@played
+async def test_whatWasWrittenBeforeTlsComesBeforeIt(world: World) -> None:
+    def begin(actor: Actor) -> None:
+        actor.transport.write(b"220 ")
+        actor.transport.writeSequence([b"go ", b"ahead"])
+        actor.transport.startTLS(selfSigned().forClient())
+
+    _, peer = await world.dial(Actor(made=begin))
+    assert await peer.read(14) == b"220 go ahead" + b"\x16\x03", "a record of the handshake (RFC 8446, 5.1)"
+
+
+@pytest.mark.tls
+@played
+async def test_aProducerFromBeforeTls(world: World) -> None:
+    server, client = Actor(), Actor()
+    await world.meet(server, client)
+    producer = Producer()
+    client.transport.registerProducer(producer, True)
+    server.transport.startTLS(selfSigned().forServer())
+    client.transport.startTLS(selfSigned().forClient())
+    server.transport.pauseProducing()
+    client.transport.write(MEGABYTES)
+    await world.until(lambda: "pause" in producer.told)
+    server.transport.resumeProducing()
+    await world.until(lambda: producer.told[-1] == "resume" and len(server.received) == len(MEGABYTES))
+    client.transport.unregisterProducer()
+
+
+@pytest.mark.tls
+@played
+async def test_tellDrainedBelowTls(world: World) -> None:
+    server, client = Actor(), Actor()
+    await world.meet(server, client)
+    server.transport.startTLS(selfSigned().forServer())
+    client.transport.startTLS(selfSigned().forClient())
+    client.transport.write(b"?")
+    await world.until(lambda: server.received)
+    drains = Producer()
+    client.transport.tellDrained(drains)
+    server.transport.pauseProducing()
+    client.transport.write(MEGABYTES)
+    await world.turns(20)
+    assert drains.told == ["resume"]
+    server.transport.resumeProducing()
+    await world.until(lambda: len(server.received) == len(MEGABYTES) + 1 and len(drains.told) == 2)
+    client.transport.tellDrainedNoMore()
 
 
 @pytest.mark.tls

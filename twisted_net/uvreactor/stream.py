@@ -652,7 +652,10 @@ class Stream(_LogOwner):
         self.logstr = self.logstr  # that of the protocol
         producer, self.producer = self.producer, None
         if producer is not None:
-            producer.stopProducing()
+            try:
+                producer.stopProducing()
+            except BaseException:
+                log.err()
         skt, uv = self.socket, self._uv
         skt.guard = None
         if self._aborting:
