@@ -175,6 +175,19 @@ async def test_anAdoptedConnectionEndsAsOthersDo(world: World, end: str) -> None
         await peer.reset()
 
 
+@pytest.mark.parametrize("end", ["loseConnection", "dropConnection"])
+@played
+async def test_anAdoptedConnectionEndsWithSomethingUnread(world: World, end: str) -> None:
+    # Without anything unread shutdown(2) sends FIN; with it, close(2) would send RST, if nobody had the original.
+    actor, _, _, peer = adopt(world, actor=Actor(data=do("pauseProducing")))
+    peer.send(b"?")
+    await world.until(lambda: actor.received)
+    peer.send(b"unread")
+    do(end, *([Failure(ConnectionDone())] if end == "dropConnection" else []))(actor)
+    assert await peer.end() == b""
+    await world.until(lambda: actor.lost)
+
+
 @played
 async def test_adoptedAndNotWanted(world: World) -> None:
     listening = world.listening()

@@ -87,6 +87,7 @@ class ServerStream(Stream):
             return None
         stream = cls(skt, protocol, client, None, client[1], reactor)
         stream._localPort = localPort
+        stream._copied = True
         protocol.makeConnection(stream)
         return stream
 

@@ -125,6 +125,7 @@ class Stream(_LogOwner):
     socket: GuardedSocket
     protocol: Any
 
+    _copied = False  # somebody may have the descriptor's original
     _handed = False  # the socket is uvloop's business
     _full = False  # uvloop holds bytes that the kernel did not take
     _waiting = 0  # gathered bytes; counted only for a producer that is paused by it
@@ -684,15 +685,16 @@ class Stream(_LogOwner):
         FIN now, also if a child has a copy of the descriptor; what uvloop still holds fails.
 
         Where something lies unread it is left to close(2), which answers that with RST (RFC 1122, 4.2.2.13): a FIN
-        before it, one turn earlier, would be the end that the peer sees.
+        before it, one turn earlier, would be the end that the peer sees. Nothing is answered, though, as long as
+        somebody else has the descriptor.
         """
         if skt.fileno() < 0:
             return  # it was given back
         with suppress(OSError):  # it is not connected any more
-            if self._held is not None:
+            if self._held is not None and not self._copied:
                 self._linger()  # it lay unread as far as anybody knows
                 return
-            if self._reads or fcntl.ioctl(skt, termios.FIONREAD, bytes(4)) == bytes(4):
+            if self._reads or self._copied or fcntl.ioctl(skt, termios.FIONREAD, bytes(4)) == bytes(4):
                 skt.shutdown(socket.SHUT_RDWR)
 
     def _linger(self) -> None:

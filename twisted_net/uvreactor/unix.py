@@ -199,6 +199,7 @@ class ServerUnixStream(UnixStream, ServerStream):
             return None
         stream = cls(skt, protocol, skt.getpeername(), None, 0, reactor)
         stream._localPort = skt.getsockname()
+        stream._copied = True
         stream.logstr = f"{protocol.__class__.__name__},0,{skt.getsockname()}"
         protocol.makeConnection(stream)
         return stream
