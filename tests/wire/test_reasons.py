@@ -298,3 +298,22 @@ async def test_aCertificateForAnotherName() -> None:
         assert here is not None
         assert here.code == "ERR_TLS_CERT"
         assert "example.org" in here.strerror
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "syscall"),
+    [
+        (None, "ECONNRESET", "read"),
+        (errno.ECONNRESET, "ECONNRESET", "read"),
+        (errno.EPIPE, "EPIPE", "write"),
+        (errno.ETIMEDOUT, "ETIMEDOUT", "read"),
+    ],
+)
+def test_whatTheTransportKnowsOfTheLoss(number: int | None, code: str, syscall: str) -> None:
+    lost = translate(error.ConnectionLost(), address="127.0.0.1:80", syscall="read", number=number)
+    assert lost is not None
+    assert (lost.code, lost.syscall) == (code, syscall)
+    # Only where nothing better is known.
+    aborted = translate(error.ConnectionAborted(), number=number)
+    assert aborted is not None
+    assert aborted.code == "ECONNABORTED"

@@ -34,7 +34,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet import defer, error
@@ -76,14 +76,15 @@ def translate(
     verdict = _ruleFor(type(original))(original)
     if verdict is None:
         return None
-    if number is not None and isinstance(original, error.ConnectionLost):
-        verdict = replace(verdict, code=number)
+    code = verdict.code
+    if number is not None and type(original) is error.ConnectionLost:
+        code = number
         if number == errno.EPIPE:
             syscall = "write"  # no other call gives it (errno(3))
     where = verdict.address if address is None else address
     if IAddress.providedBy(where):
         where = Address.fromTwisted(where)
-    translated = _build(verdict, where, verdict.syscall if syscall is None else syscall)
+    translated = _build(code, verdict, where, verdict.syscall if syscall is None else syscall)
     translated.__cause__ = original
     return translated
 
@@ -99,8 +100,7 @@ class _Verdict:
     detail: str = ""
 
 
-def _build(verdict: _Verdict, address: object, syscall: str | None) -> NetError:
-    code = verdict.code
+def _build(code: int | str, verdict: _Verdict, address: object, syscall: str | None) -> NetError:
     name = errno.errorcode.get(code, "") if isinstance(code, int) else code
     what, remedy = _SENTENCES.get(name, ("", ""))
     if not what:
