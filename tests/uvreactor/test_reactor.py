@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from certificates import selfSigned
-from conditions import blackHole
+from conditions import blackHole, needsIPv6
 from logs import LoggedErrors
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -21,6 +21,7 @@ from twisted.internet.error import (
     ReactorAlreadyRunning,
     ReactorNotRestartable,
     ReactorNotRunning,
+    UnsupportedAddressFamily,
 )
 from twisted.internet.interfaces import (
     IReactorCore,
@@ -37,6 +38,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.python.failure import Failure
 from uvreactor.uvworld import (
+    FAMILIES,
+    KINDS,
     MEGABYTES,
     Actor,
     Half,
@@ -50,6 +53,8 @@ from uvreactor.uvworld import (
     uvloop,
     write,
 )
+
+STREAMS = [pytest.param(kind, marks=needsIPv6 if kind == "tcp6" else ()) for kind in KINDS]
 
 INTERFACES = [
     IReactorCore,
@@ -197,7 +202,91 @@ def test_stoppedAndStartedWhenItMustNot(world: World) -> None:
     world.play(scene())
 
 
-# What reactors are asked about streams
+# Who connects
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@played
+async def test_twoOfTheReactors(world: World, kind: str) -> None:
+    server = Actor(data=lambda actor, data: actor.transport.write(data))
+    client = Actor(made=write(b"hello"))
+    await world.meet(server, client, kind)
+    await world.until(lambda: client.received == b"hello")
+    client.transport.loseConnection()
+    await world.until(lambda: client.lost and server.lost)
+    assert client.why() is server.why() is ConnectionDone
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@played
+async def test_adopted(world: World, kind: str) -> None:
+    first, second = Actor(made=write(b"first")), Actor(made=write(b"second"))
+    peers = [world.own(socket.socket(FAMILIES[kind])) for _ in range(2)]
+    with world.listening(kind) as skt:
+        peers[0].connect(skt.getsockname())
+        with skt.accept()[0] as accepted:
+            world.reactor.adoptStreamConnection(accepted.fileno(), FAMILIES[kind], Hands(first))
+        port = world.reactor.adoptStreamPort(skt.fileno(), FAMILIES[kind], Hands(second))
+        peers[1].connect(skt.getsockname())
+    assert await world.peer(peers[0]).read(5) == b"first"
+    assert await world.peer(peers[1]).read(6) == b"second"
+    for adopting in (world.reactor.adoptStreamConnection, world.reactor.adoptStreamPort):
+        with pytest.raises(UnsupportedAddressFamily):
+            adopting(peers[0].fileno(), socket.AF_IRDA, Hands(Actor()))
+    await port.stopListening()
+
+
+# What reactors are asked about streams, and about everything else
+
+
+class Filed:
+    """A file as a reader and writer."""
+
+    def __init__(self, number: int) -> None:
+        self.events: list[str] = []
+        self.fileno = lambda: number
+
+    def logPrefix(self) -> str:
+        return "Filed"
+
+    def doRead(self) -> None:
+        self.events.append("read")
+
+    def doWrite(self) -> None:
+        self.events.append("write")
+
+
+@played
+async def test_whatEpollCannotWatchIsAlwaysReady(world: World, tmp_path: Path) -> None:
+    reactor = world.reactor
+    with (tmp_path / "file").open("w+") as file:
+        one = Filed(file.fileno())
+        for _ in range(2):
+            reactor.addReader(one)
+            reactor.addWriter(one)
+        assert reactor.getReaders().count(one) == reactor.getWriters().count(one) == 1
+        await world.until(lambda: set(one.events) == {"read", "write"})
+        reactor.removeReader(one)
+        assert one not in reactor.getReaders()
+        reactor.removeWriter(one)
+        assert one not in reactor.getWriters()
+
+
+@played
+async def test_whatEpollWatches(world: World) -> None:
+    reactor = world.reactor
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one = Filed(ours.fileno())
+        reactor.addReader(one)
+        theirs.send(b"!")
+        await world.until(lambda: one.events)
+        reactor.removeReader(one)
+        assert set(one.events) == {"read"}
+        reactor.addWriter(one)
+        await world.until(lambda: "write" in one.events)
+        reactor.removeWriter(one)
+        assert one not in reactor.getReaders() + reactor.getWriters()
 
 
 @played

@@ -48,6 +48,7 @@ async def test_names(world: World, kind: str) -> None:
         assert transport.server is port
         transport.dropConnection(Failure(ConnectionDone()))
         assert repr(transport) == f"<(lost) #{session} on {number}>"
+        assert transport.logPrefix() == f"{name},{session},{HOSTS[kind]}"
     await port.stopListening()
 
 

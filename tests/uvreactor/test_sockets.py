@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from conditions import blackHole
+from conditions import blackHole, needsIPv6
 from logs import LoggedErrors
 from twisted.internet.error import ConnectionDone, ConnectionLost, UserError
 from twisted.python.failure import Failure
@@ -31,7 +31,7 @@ pause = do("pauseProducing")
 # Of a connection
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", pytest.param("tcp6", marks=needsIPv6), "unix"])
 @pytest.mark.parametrize("way", ["accept", "dial"])
 @pytest.mark.parametrize("end", [close, leave])
 @played

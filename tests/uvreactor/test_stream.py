@@ -88,6 +88,19 @@ async def test_eachKindHasItsAddresses(world: World) -> None:
     plain.dropConnection(Failure(ConnectionDone()))
 
 
+@played
+async def test_refused(world: World) -> None:
+    one, other = socket.socketpair()
+    actor, peer = Actor(), world.peer(other)
+    plain = room.Stream(GuardedSocket(socket.AF_UNIX, socket.SOCK_STREAM, 0, one.detach()), actor, world.reactor)
+    number = plain.fileno()
+    assert plain.toHand() is plain.socket
+    plain.refused(MemoryError())
+    assert actor.why() is ConnectionLost
+    assert not Path(f"/proc/self/fd/{number}").exists()
+    assert await peer.end() == b""
+
+
 @pytest.mark.parametrize("way", ["accept", "dial"])
 @played
 async def test_nothingIsLeftOfOneThatHasEnded(world: World, way: str) -> None:
@@ -1070,6 +1083,18 @@ async def test_brokenPipe(world: World) -> None:
     await world.until(lambda: actor.lost)
     assert actor.why() is ConnectionLost
     assert actor.transport.lossErrno == errno.EPIPE
+
+
+@played
+async def test_theSocketObjectIsClosed(world: World) -> None:
+    actor, peer = await world.accept(Actor())
+    await world.turns(5)
+    actor.transport.socket.close()
+    actor.transport.socket.close()
+    assert actor.events == ["made"]
+    assert await peer.end() == b""
+    await world.until(lambda: actor.lost)
+    assert actor.why() is ConnectionLost
 
 
 @played

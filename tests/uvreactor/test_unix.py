@@ -23,10 +23,10 @@ from twisted.internet.error import (
     TimeoutError,
     UserError,
 )
-from twisted.internet.interfaces import IUNIXTransport
+from twisted.internet.interfaces import IFileDescriptorReceiver, IUNIXTransport
 from twisted.python.failure import Failure
 from uvreactor.uvworld import MEGABYTES, Actor, Expected, Half, Hands, Peer, Producer, World, both, do, played
-from zope.interface import providedBy
+from zope.interface import implementer, providedBy
 
 UNIX = ["unix", "abstract"]
 
@@ -290,6 +290,23 @@ async def test_sendFileDescriptor(world: World, pipes: Any, way: str, when: str)
     os.close(descriptor)
     assert os.read(reading, 100) == b"through the pipe"
     assert not actor.lost
+
+
+@pytest.mark.parametrize("way", ["accept", "dial"])
+@played
+async def test_receiveFileDescriptor(world: World, pipes: Any, way: str) -> None:
+    @implementer(IFileDescriptorReceiver)
+    class Receiver(Actor):
+        def fileDescriptorReceived(self, descriptor: int) -> None:
+            self._note("descriptor")
+            assert same(descriptor, reading)
+            os.close(descriptor)
+
+    reading, _ = pipes()
+    actor, peer = await getattr(world, way)(Receiver(), "unix")
+    socket.send_fds(peer.socket, [b"!"], [reading])
+    await world.until(lambda: actor.received == b"!")
+    assert actor.events == ["made", "descriptor", "data"]
 
 
 @played
