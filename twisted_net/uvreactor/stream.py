@@ -76,6 +76,9 @@ __all__ = ["Stream"]
 #: Chunks from which on they are handed to uvloop as they are (writev(2)) and not joined.
 MANY: Final = 64
 
+#: Nothing was gathered. An idle stream has no list.
+_NOTHING: Final = ()
+
 _DONE: Final = Failure(main.CONNECTION_DONE)
 _LOST: Final = Failure(main.CONNECTION_LOST)
 #: SO_LINGER on, for no time: close(2) sends RST (socket(7)).
@@ -142,15 +145,14 @@ class Stream(_LogOwner):
         self.socket = skt
         self.protocol = protocol
         self.reactor = reactor
-        self._out: list[bytes] = []  # what was gathered
+        self._out: Any = _NOTHING  # what was gathered
         # What every segment asks for stands here: an attribute of the class costs a walk along its ancestors.
         self._uv: Any = None  # uvloop's transport
         self._corked = True  # a settling is coming: writes need not ask for one
         self._due = False  # a settling was asked for, also if nothing was written
         self._special = False  # a write is no ordinary one: see `_writeSpecially`
         self._alert = False  # somebody waits for the moment when nothing is left
-        self._contexts: Any = None  # see `_makeContext`
-        self._context: Any = None
+        self._context: Any = None  # see `_makeContext`
         self.connected = 1
         skt.guard = self
         reactor.handOver(self)
@@ -191,8 +193,8 @@ class Stream(_LogOwner):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._corked = True
-        contexts = self._contexts or self._makeContext()
-        contexts.append(self._context)
+        contexts = self.reactor.contexts
+        contexts.append(self._context or self._makeContext())
         try:
             self.protocol.dataReceived(data)
         except BaseException:
@@ -205,7 +207,8 @@ class Stream(_LogOwner):
             if self.reactor.expecting:
                 self._ask()
             elif len(out) == 1 and not self._alert:
-                self._uv.write(out.pop())
+                self._out = _NOTHING
+                self._uv.write(out[0])
             else:
                 self._call(self.settle)
         elif self._due:
@@ -282,7 +285,10 @@ class Stream(_LogOwner):
         if self._special:
             self._writeSpecially(data)
             return
-        self._out.append(data)
+        if self._out:
+            self._out.append(data)
+        else:
+            self._out = [data]
         if not self._corked:
             self._ask()
 
@@ -307,7 +313,10 @@ class Stream(_LogOwner):
         """Below TLS."""
         if not chunks or self._isMute():
             return
-        self._out.extend(chunks)
+        if self._out:
+            self._out.extend(chunks)
+        else:
+            self._out = list(chunks)
         if not self._corked:
             self._ask()
         if self.streamingProducer:
@@ -319,7 +328,7 @@ class Stream(_LogOwner):
         return bool(self.disconnected or self._aborting or self._writeDisconnected)
 
     @property
-    def _tempDataBuffer(self) -> list[bytes]:
+    def _tempDataBuffer(self) -> Any:
         """What is gathered, by the name that Twisted's own tests know."""
         return self._out
 
@@ -348,12 +357,10 @@ class Stream(_LogOwner):
         uv, out = self._uv, self._out
         if out:
             self._waiting = 0
+            self._out = _NOTHING
             if len(out) < MANY:
-                data = out[0] if len(out) == 1 else b"".join(out)
-                out.clear()
-                uv.write(data)
+                uv.write(out[0] if len(out) == 1 else b"".join(out))
             else:
-                self._out = []
                 uv.writelines(out)
         if self._alert and not self._full and not uv.is_closing():
             self._emptied()
@@ -518,7 +525,7 @@ class Stream(_LogOwner):
         """Read and write nothing from now on, and tell nobody."""
         self.stopReading()
         self.stopWriting()
-        self._out.clear()
+        self._out = _NOTHING
 
     @property
     def isReading(self) -> bool:
@@ -557,7 +564,7 @@ class Stream(_LogOwner):
         if self.disconnected or self._aborting:
             return
         self._aborting = True
-        self._out.clear()
+        self._out = _NOTHING
         self._note()
         self.stopReading()
         if self._uv is not None:
@@ -647,7 +654,7 @@ class Stream(_LogOwner):
         self.connected = 0
         self._alert = self._due = False
         self._corked = self._special = True
-        self._out.clear()
+        self._out = _NOTHING
         if self._keeping:
             del self.data_received  # it refers to this object
         self.logstr = self.logstr  # that of the protocol
@@ -707,8 +714,8 @@ class Stream(_LogOwner):
         """Call one of our methods as a reactor calls ``doRead``: in this connection's context of the log, guarded."""
         if self.disconnected:
             return
-        contexts = self._contexts or self._makeContext()
-        contexts.append(self._context)
+        contexts = self.reactor.contexts
+        contexts.append(self._context or self._makeContext())
         try:
             method(*args)
         except BaseException:
@@ -728,11 +735,10 @@ class Stream(_LogOwner):
 
     def _makeContext(self) -> Any:
         """Prepare what :func:`twisted.python.log.callWithLogger` makes anew for every event."""
-        contexts = self._contexts = self.reactor.contexts
-        common = contexts[0]
+        common = self.reactor.contexts[0]
         ours = {**common.get(log.ILogContext, {}), "system": self.logPrefix()}
         self._context = {**common, log.ILogContext: ours}
-        return contexts
+        return self._context
 
     def logPrefix(self) -> str:
         """What lines of the log about this connection begin with."""

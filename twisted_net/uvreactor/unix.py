@@ -144,7 +144,7 @@ class UnixStream(Stream):
                 self.connectionLost(Failure(main.CONNECTION_LOST))
                 return False
             self._room = Room(self)
-        self._out[:] = [data[sent:]] if sent < len(data) else []
+        self._out = [data[sent:]] if sent < len(data) else ()
         self._waiting = len(data) - sent
         self._note()
         return self._room is None

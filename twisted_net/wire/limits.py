@@ -153,7 +153,8 @@ def peerKey(addr: IAddress | None, prefix: tuple[int, int] = (32, 64), uid: int 
     packed = packed.removeprefix(_MAPPED) if family == socket.AF_INET6 else packed
     size = 8 * len(packed)
     bits = prefix[0] if size == 32 else prefix[1]
-    return size, int.from_bytes(packed) >> (size - bits)
+    # One number, whose highest bit tells the families apart: there is one for each connection.
+    return 1 << size | int.from_bytes(packed) >> (size - bits)
 
 
 class Admission:
