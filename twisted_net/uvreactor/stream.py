@@ -295,7 +295,8 @@ class Stream(_LogOwner):
     def writeSequence(self, iovec: Any) -> None:
         """Send every chunk of ``iovec``, in order."""
         for data in iovec:
-            bytesOnly(data)
+            if data.__class__ is not bytes:  # twisted.web writes its headers in two dozen pieces
+                bytesOnly(data)
         if self.TLS:
             if self.connected:
                 self.protocol.writeSequence(iovec)
