@@ -90,7 +90,12 @@ class UvloopReactor(AsyncioSelectorReactor):
         """As ``IReactorTime``."""
         if delay == 0:
             self.expecting = True
-        return super().callLater(delay, callable, *args, **kw)  # type: ignore[no-untyped-call]
+        call = ReactorBase.callLater(self, delay, callable, *args, **kw)
+        # As the asyncio reactor, which sorts all its calls to find the first one: only what comes before it is news.
+        scheduled = self._scheduledAt
+        if scheduled is None or self._asyncioEventloop.time() + delay < scheduled:
+            self._reschedule()  # type: ignore[no-untyped-call]
+        return call
 
     def runUntilCurrent(self) -> None:
         """Call what is due."""
