@@ -132,6 +132,7 @@ def test_peerKilled() -> None:
         "s.sendall(b'x'); s.recv(1); print('up', flush=True); s.recv(1)"
     )
     with running("echo") as server:
+        server.serves()  # libuv opens /dev/null with its first stream, once
         before = server.descriptors()
         client = subprocess.Popen([sys.executable, "-c", code, str(server.port)], stdout=subprocess.PIPE, text=True)
         try:

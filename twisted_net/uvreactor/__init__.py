@@ -1,5 +1,5 @@
 """
-A Twisted reactor on uvloop: every Twisted program, several times faster.
+A Twisted reactor on uvloop, for every Twisted program.
 
 ::
 

@@ -65,9 +65,8 @@ def translate(
         address that the reason itself has, if any.
     :param syscall: what was being done (``"connect"``, ``"listen"``, ``"read"``, ``"write"``); without it, what the
         reason's class says of that.
-    :param number: the errno of what failed, where the transport could tell: ``ConnectionLost`` has none, and without
-    this
-        is taken for ``ECONNRESET``.
+    :param number: the errno of what failed, where the transport could tell: ``ConnectionLost`` has none, and is else
+        taken for ``ECONNRESET``.
     """
     original = reason.value if isinstance(reason, Failure) else reason
     assert original is not None, "a Failure holds an exception"
