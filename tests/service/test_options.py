@@ -352,11 +352,7 @@ def test_helpTextOfReactors() -> None:
     def said(options: CommandOptions) -> str:
         return " ".join(options.helpText(80).split())
 
-    class Stays(echo.Options):
-        prefersUvloop = False
-
     assert "The reactor is uvloop's, where uvloop is installed, unless 'twistd --reactor" in said(echo.Options())
-    assert "The reactor is Twisted's default, unless 'twistd --reactor NAME' or" in said(Stays())
     assert "names another one; 'twist --help' says which there are." in said(under(TwistOptions()))
 
 

@@ -321,12 +321,6 @@ def test_connecting(tmp_path: Path, variable: str, reactor: str) -> None:
         assert server.end().code == 0
 
 
-def test_aCommandThatStaysOnTheDefault(tmp_path: Path) -> None:
-    code = "from twisted_net.service.reactors import choose; chosen = choose({}, {}, prefer=False); print(chosen.why)"
-    ended = run((sys.executable, "-c", code), folder=tmp_path)
-    assert ended.out == f"it stays Twisted's default unless --reactor or {VARIABLE} names another one\n", ended
-
-
 # In this process, which has a reactor
 
 

@@ -66,7 +66,7 @@ class Options(usage.Options):
         if root is None or not isinstance(command, CommandOptions):
             return
         try:
-            command.reactor = choose(root, os.environ, prefer=command.prefersUvloop)
+            command.reactor = choose(root, os.environ)
         except OptionError as error:
             fail(command.whole, error.strerror)
 

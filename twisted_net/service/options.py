@@ -333,8 +333,6 @@ class CommandOptions(usage.Options):
     examples: ClassVar[Sequence[tuple[str, str]]] = ()
     #: How ``twistd`` is called in them.
     twistd: ClassVar[str] = "twistd -n --pidfile="
-    #: Whether it runs on uvloop's reactor when nobody names one.
-    prefersUvloop: ClassVar[bool] = True
     #: Settings by heading.
     settings: ClassVar[Mapping[str, tuple[Setting, ...]]]
 
@@ -500,11 +498,10 @@ class CommandOptions(usage.Options):
 
     def _ofReactors(self, name: str) -> str:
         """What the help text of a program says of reactors."""
-        otherwise = "uvloop's, where uvloop is installed" if self.prefersUvloop else "Twisted's default"
         which = "--help-reactors" if name == "twistd" else "--help"
         return (
-            f"The reactor is {otherwise}, unless '{name} --reactor NAME' or the environment variable {VARIABLE} names "
-            f"another one; '{name} {which}' says which there are."
+            f"The reactor is uvloop's, where uvloop is installed, unless '{name} --reactor NAME' or the environment "
+            f"variable {VARIABLE} names another one; '{name} {which}' says which there are."
         )
 
 

@@ -6,7 +6,7 @@ The first of these that there is:
 1. the one that ``--reactor`` of ``twistd`` or ``twist`` names: they install it as soon as they read the word;
 2. one that is there already: somebody has imported ``twisted.internet.reactor``, and there can be no other one;
 3. the one that the environment variable names;
-4. uvloop's, where uvloop is installed and works, for commands that serve;
+4. uvloop's, where uvloop is installed and works;
 5. Twisted's default.
 
 It is chosen when the last option of the command has been read and found right. That is before the handler's module is
@@ -62,13 +62,12 @@ class Choice:
     """Whether the preferred one is installed, and does not work."""
 
 
-def choose(root: Mapping[str, Any], environment: Mapping[str, str], *, prefer: bool = True) -> Choice:
+def choose(root: Mapping[str, Any], environment: Mapping[str, str]) -> Choice:
     """
     Install a reactor, unless there is one; from now on ``twisted.internet.reactor`` can be imported.
 
     :param root: the options of ``twistd`` or ``twist``.
     :param environment: where the variable is looked for.
-    :param prefer: take uvloop's when nobody names one.
     :raises OptionError: the variable names none that there is, or one that does not work here.
     """
     asked = environment.get(VARIABLE, "").strip()
@@ -82,8 +81,6 @@ def choose(root: Mapping[str, Any], environment: Mapping[str, str], *, prefer: b
     if asked:
         _install(asked)
         return Choice(_running(), VARIABLE)
-    if not prefer:
-        return Choice(_running(), f"it stays Twisted's default unless --reactor or {VARIABLE} names another one")
     if importlib.util.find_spec(PREFERRED) is None:
         return Choice(_running(), f"uvloop is not installed: {REMEDY}")
     try:
