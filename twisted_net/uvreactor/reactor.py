@@ -75,11 +75,10 @@ class UvloopReactor(AsyncioSelectorReactor):
         super().__init__(eventloop)
 
     def _signalsFactory(self) -> Any:
-        # Both are private names of Twisted's, for which nothing public stands.
+        # A private name of Twisted's, for which nothing public stands.
         from twisted.internet._signals import _MultiSignalHandling
 
-        soon = self._asyncioEventloop.call_soon
-        return _MultiSignalHandling((ReactorBase._signalsFactory(self), ChildSignals(soon)))
+        return _MultiSignalHandling((ReactorBase._signalsFactory(self), ChildSignals(self.soon)))
 
     # -- IReactorTime
 

@@ -151,16 +151,17 @@ class UnixStream(Stream):
 
     def startWriting(self) -> None:
         """As :meth:`Stream.startWriting`; whoever waited for room has waited enough."""
-        if self._room is not None:
-            self._room.close()
-            self._room = None
+        self._leaveRoom()
         super().startWriting()
+
+    def _leaveRoom(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.close()
 
     def connectionLost(self, reason: Failure, shared: bool = False) -> None:
         """As :meth:`Stream.connectionLost`."""
-        if self._room is not None:
-            self._room.close()
-            self._room = None
+        self._leaveRoom()
         super().connectionLost(reason, shared)
 
     def getTcpNoDelay(self) -> bool:
