@@ -80,7 +80,7 @@ async def test_connectionMadeRaises(world: World, loggedErrors: LoggedErrors) ->
     await world.until(lambda: actor.received)
 
 
-@pytest.mark.skipif(twisted.__version__ < "26", reason="this Twisted leaves the socket of a failed bind to the collector")
+@pytest.mark.skipif(twisted.__version__ < "26", reason="that Twisted leaves a failed bind's socket to the collector")
 @played
 async def test_cannotListen(world: World) -> None:
     taken = world.listening()
