@@ -15,10 +15,19 @@ from shutil import which
 from typing import Any
 
 PACKAGES = ("twisted", "uvloop", "trio")
-PROGRAMS = {"gcc": "gcc", "node": "nodejs", "openssl": "openssl", "wrk": "wrk"}
+PROGRAMS = {
+    "gcc": "gcc",
+    "haproxy": "haproxy",
+    "nginx": "nginx-light",
+    "node": "nodejs",
+    "openssl": "openssl",
+    "socat": "socat",
+    "wrk": "wrk",
+}
 """What may be needed, and in which packages Debian has it."""
 HEADERS = {"libc6-dev": "stdio.h", "libssl-dev": "openssl/ssl.h"}
-"""Packages of Debian's that bring nothing to run."""
+FILES = {"libnginx-mod-stream": "/usr/lib/nginx/modules/ngx_stream_module.so"}
+"""Packages of Debian's that bring nothing to run, and what they bring."""
 WIDTH = 42
 """Of a column of names."""
 
@@ -52,11 +61,13 @@ def about(**more: Any) -> dict[str, Any]:
 
 @functools.cache
 def remedy(need: str) -> str | None:
-    """What to do about a Python package, a program or a header package that is missing; None: it is there."""
+    """What to do about a Python package, a program or another package that is missing; None: it is there."""
     if need in HEADERS:
         command = ["gcc", "-E", "-include", HEADERS[need], "-x", "c", "/dev/null"]
         there = which("gcc") and not subprocess.run(command, capture_output=True).returncode
         return None if there else f"apt-get install {need}"
+    if need in FILES:
+        return None if Path(FILES[need]).exists() else f"apt-get install {need}"
     if need in PROGRAMS:
         return None if which(need) else f"apt-get install {PROGRAMS[need]}"
     return None if installed(need) else f"pip install {need}"
