@@ -34,6 +34,7 @@ WIRE = (
     "seldom",
     "factory",
     "hosting",
+    "splice",
     "relay",
     "waiting",
     "lookup",

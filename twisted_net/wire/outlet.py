@@ -32,6 +32,10 @@ an answer then costs no second event of the reactor's.  Never the first piece al
 peer's delayed ACK of it (RFC 1122, 4.2.3.2 and 4.2.3.4), which is 40 ms for every answer of two writes.  What is
 written at any other time is gathered by the transport.
 
+*What is forwarded* comes from another connection's ``dataReceived``, for which it is the last of our frames
+(`Outlet.forward`): it goes straight to the kernel, and what the kernel does not take is told to the `source` at once,
+which then reads no more.  So a forwarded connection holds at most the segment that did not fit, each way.
+
 Everything that looks at the queue runs on one of three occasions: a write, a flush, and a turn that was asked for
 (`_soon`).  The debt of a rate is a fourth with a timer of its own, so that what needs no bytes (callbacks of what is
 sent, the end) never waits for it.
@@ -65,9 +69,23 @@ UNSENT_LIMIT: Final = 256 * 1024 * 1024
 """Unsent bytes that are accepted at most, unless set otherwise: a writer that never looks at what ``write`` returns
 ends here, not in swap."""
 
+SEGMENT: Final = 64 * 1024
+"""Bytes of a forwarded segment that was as much as could be read at once (Twisted's ``bufferSize``; uvloop reads
+more)."""
+
 _LEAST_METERED: Final = 1024
 
 Written = Callable[[Exception | None], object]
+
+
+class Source(Protocol):
+    """Where forwarded bytes come from (:class:`~twisted_net.wire.relay.Straight`)."""
+
+    def sinkFull(self) -> None:
+        """Read no more until the owner was told that all is sent."""
+
+    def segmentFull(self, size: int) -> None:
+        """A segment of `SEGMENT` bytes or more has passed."""
 
 
 class OutletOwner(Protocol):
@@ -112,6 +130,7 @@ class Outlet:
         "_registered",
         "_sendNow",
         "_stalled",
+        "_straight",
         "_streaming",
         "_tls",
         "_turn",
@@ -122,6 +141,7 @@ class Outlet:
         "highWaterMark",
         "owner",
         "reactor",
+        "source",
         "transport",
         "unsent",
     )
@@ -137,6 +157,8 @@ class Outlet:
         self.accepted = 0
         #: Bytes that were accepted and not yet handed to the kernel.
         self.unsent = 0
+        #: Whom `forward` tells of pressure; to be set by who forwards.
+        self.source: Source | None = None
         #: A segment is being delivered: what is written now is gathered, until `uncork`.
         self.corked = False
         #: Written meanwhile: given, as far as anybody else is concerned.
@@ -155,6 +177,7 @@ class Outlet:
         self._ready = False  # bytes may be given (for TLS: the handshake is over)
         self._stalled = False  # an inexact transport asked to pause
         self._plain = False  # fast path: give at once, nobody else to ask
+        self._straight = False  # the same for what is forwarded, which does not mind a clock
         self._alert = False  # somebody waits for a flush
         self._moves = False  # the owner wants to know of every movement (a clock runs)
         self._pumping = False
@@ -241,6 +264,39 @@ class Outlet:
         if self._producer is not None:
             self._pauseProducer()
         return False
+
+    def forward(self, data: bytes) -> None:
+        """Accept a segment of another connection, the `source`: to the kernel at once, and no further one until it has
+        taken all."""
+        size = len(data)
+        if not self._straight or self.unsent:
+            self._forwardSlowly(data)
+            return
+        self.accepted += size
+        if self._moves:
+            self.owner.outletMoved()
+        left = self._sendNow(data)
+        if left:
+            self.unsent = left
+            self._owing = self._alert = True
+            self.source.sinkFull()  # type: ignore[union-attr]  # who forwards has set it
+        if size >= SEGMENT:
+            self.source.segmentFull(size)  # type: ignore[union-attr]
+
+    def _forwardSlowly(self, data: bytes) -> None:
+        if not self.write(data) and self.source is not None:
+            self.source.sinkFull()
+
+    def carriedBeside(self, size: int) -> None:
+        """So many bytes went to the kernel on another way: they are accepted and sent."""
+        self.accepted += size
+        if self._moves:
+            self.owner.outletMoved()
+
+    @property
+    def mayBePassed(self) -> bool:
+        """Whether bytes may go past it, straight into the socket: nothing is unsent, and nothing wants to see them."""
+        return self._straight and not self.unsent
 
     def uncork(self) -> None:
         """The segment is delivered: what was written meanwhile goes straight to the kernel."""
@@ -413,15 +469,15 @@ class Outlet:
         self._choosePath()
 
     def _choosePath(self) -> None:
-        self._plain = (
+        self._straight = (
             self._ready
             and self._bottom is not None
             and not self._tls
             and self._meter is None
             and self._producer is None
-            and not self._moves
             and not self._ending
         )
+        self._plain = self._straight and not self._moves
 
     def surrender(self) -> None:
         """Give everything that is queued to the transport at once, whatever the window and the meter say."""
@@ -450,7 +506,7 @@ class Outlet:
         self.uncork()
         transport, self.transport = self.transport, None
         bottom, self._bottom = self._bottom, None
-        self._plain = self._ready = False
+        self._plain = self._straight = self._ready = False
         self._cancel()
         if bottom is not None:
             bottom.tellDrainedNoMore()
@@ -467,7 +523,7 @@ class Outlet:
         self._refuse(error)
 
     def _refuse(self, error: Exception | None = None) -> None:
-        self._plain = self._ending = self._finishing = False
+        self._plain = self._straight = self._ending = self._finishing = False
         self._error = error or WriteError(
             "nothing more can be written: this side of the connection has ended; write before it ends", sent=self.sent
         )

@@ -89,7 +89,8 @@ class _Unclaimed:
         """Nobody's code has run."""
 
 
-_UNCLAIMED: Final = _Unclaimed()
+UNCLAIMED: Final = _Unclaimed()
+"""Whoever has a connection without a user yet, or any more, has this one."""
 
 
 class Door(Protocol):
@@ -496,7 +497,7 @@ class SocketProtocol:
 
         :param data: what was delivered and not used; it is held, before everything else, for the next one.
         """
-        self.user = _UNCLAIMED
+        self.user = UNCLAIMED
         self.receive = None
         if data:
             if self._held is None:
@@ -544,6 +545,25 @@ class SocketProtocol:
     def _stoppedByOthers(self) -> bool:
         owners = self.pressure.owners
         return bool(owners) and owners != ("full",)
+
+    def carriedBeside(self, size: int) -> None:
+        """So many bytes came on another way (a splice): they are counted, and the clocks are touched."""
+        self.bytesRead += size
+        if self._clocks is not None:
+            self._clocks.touch()
+
+    @property
+    def mayBePassed(self) -> bool:
+        """Whether bytes may go past it, straight from the socket: nothing is held, nothing stops them, and no rate has
+        to count them as they come."""
+        return (
+            self._engaged
+            and self.state.canRead
+            and self._readMeter is None
+            and not self._first
+            and not self._held
+            and not self.pressure.paused
+        )
 
     @property
     def held(self) -> int:
