@@ -157,6 +157,7 @@ class Forwarder:
         self._ports: list[Any] = []
         self._drained: list[Deferred[None]] = []
         self._late: IDelayedCall | None = None
+        self._started = False
         self._closed = False
 
         everybody = [_asTarget(one, False) for one in targets] + [_asTarget(one, True) for one in backups]
@@ -247,9 +248,20 @@ class Forwarder:
         self.flows.serve(port)
 
     def start(self) -> None:
-        """Begin to check targets. `listen` does it; harmless when it was done."""
+        """Begin to check targets, and say which faults there are. `listen` does it; harmless when it was done."""
+        if self._started:
+            return
+        self._started = True
         if self._checks is not None:
             self._checks.start()
+        if any(self._faults.values()):
+            facts: dict[str, Any] = {"event": "faults", "seed": self.seed}
+            facts.update({name: str(one) for name, one in self._faults.items()})
+            self._log.info(
+                "faults upstream: {net[upstream]!r}, downstream: {net[downstream]!r}; the seed that repeats them is "
+                "{net[seed]}",
+                net=facts,
+            )
 
     # -- sessions
 

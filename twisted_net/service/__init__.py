@@ -1,6 +1,6 @@
 """
-The launcher: ``twistd -n --pidfile= net echo|discard|serve [options]``, ``twistd net connect ADDRESS``, and the same
-under ``twist``.
+The launcher: ``twistd -n --pidfile= net echo|discard|serve|forward [options]``, ``twistd net connect ADDRESS``,
+and the same under ``twist``.
 
 The plugin (``twisted/plugins/twisted_net_commands.py``) names :class:`Options` and :func:`makeService`. One file for
 each command; :mod:`~twisted_net.service.options` has what they share, :mod:`~twisted_net.service.launch` what happens
@@ -19,18 +19,19 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from twisted_net.errors import OptionError
-from twisted_net.service import connect, discard, echo, serve
+from twisted_net.service import connect, discard, echo, forward, serve
 from twisted_net.service.options import CommandOptions, fail, program, rootOf, showVersion
 from twisted_net.service.reactors import choose
 
 __all__ = ["Options", "makeService"]
 
-COMMANDS: Final = {"connect": connect, "discard": discard, "echo": echo, "serve": serve}
+COMMANDS: Final = {"connect": connect, "discard": discard, "echo": echo, "forward": forward, "serve": serve}
 
 _SUMMARIES: Final = {
     "connect": "Join stdin and stdout to a connection, as nc does.",
     "discard": "Read everything and answer nothing (RFC 863).",
     "echo": "Send everything back (RFC 862).",
+    "forward": "Forward connections and datagrams to targets: balance, health, faults.",
     "serve": "Serve connections with a handler of yours: MODULE:HANDLER.",
 }
 

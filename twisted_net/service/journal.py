@@ -14,7 +14,9 @@ listening  ``address`` (with the real port), ``reactor``
 retry      ``address``, ``error``, ``attempt``, ``delay`` (seconds until the next)
 connected  ``peer``, ``local``
 closed     ``peer``, ``bytesIn``, ``bytesOut``, ``seconds``, ``reason`` (``"ended"`` or an error's code), ``error``
-           (its text, or null)
+           (its text, or null); of ``net forward`` also ``target`` (null when none served the peer)
+target     ``target``, ``state`` (``"up"``, ``"suspended"``, ``"down"``), ``error`` (why, or null)
+faults     ``upstream``, ``downstream``: the faults that were asked for; ``seed``: what repeats them
 stopping   ``reason``, ``connections``, ``grace`` (seconds)
 stopped    nothing
 failed     ``error``: why the program ends with an exit status other than 0
@@ -53,6 +55,7 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from twisted_net.errors import NetError
+from twisted_net.forward import Ended as Forwarded
 from twisted_net.service.options import program, rootOf
 from twisted_net.service.reactors import Choice
 from twisted_net.wire.factory import Ended
@@ -115,28 +118,23 @@ class Journal:
 
     def closed(self, ended: Ended) -> None:
         """A connection has ended: the access log."""
-        error = ended.error
-        if error is None:
-            reason = "ended"
-        elif isinstance(error, NetError):
-            reason = error.code
-        else:
-            reason = type(error).__name__
         facts = {
             "event": "closed",
             "peer": str(ended.peer),
-            "bytesIn": ended.bytesRead,
-            "bytesOut": ended.bytesWritten,
-            "seconds": round(ended.seconds, 6),
-            "reason": reason,
-            "error": None if error is None else str(error),
+            **_account(ended.bytesRead, ended.bytesWritten, ended.seconds, ended.error),
         }
-        _access.info(
-            "{net[peer]} closed ({net[reason]}): {net[bytesIn]} bytes in, {net[bytesOut]} bytes out, "
-            "{net[seconds]:.3f} s{why}",
-            why="" if error is None else f": {getattr(error, 'strerror', None) or error}",
-            net=facts,
-        )
+        _access.info("{net[peer]} " + _ACCOUNT, why=_why(ended.error), net=facts)
+
+    def forwarded(self, ended: Forwarded) -> None:
+        """A client and its target are gone: the access log of a forwarder."""
+        facts = {
+            "event": "closed",
+            "peer": str(ended.client),
+            "target": ended.target,
+            **_account(ended.bytesIn, ended.bytesOut, ended.seconds, ended.error),
+        }
+        whom = ended.target or "nobody"
+        _access.info("{net[peer]} -> {whom} " + _ACCOUNT, whom=whom, why=_why(ended.error), net=facts)
 
     def stopping(self, reason: str, connections: int, grace: float) -> None:
         """Nobody is accepted any more."""
@@ -170,6 +168,27 @@ class Journal:
     def failed(self, sentence: str) -> None:
         """The program will end with an exit status other than 0."""
         _log.critical("{net[error]}", net={"event": "failed", "error": sentence})
+
+
+#: What the access log says of a connection, after whose it was.
+_ACCOUNT: Final = (
+    "closed ({net[reason]}): {net[bytesIn]} bytes in, {net[bytesOut]} bytes out, {net[seconds]:.3f} s{why}"
+)
+
+
+def _account(bytesIn: int, bytesOut: int, seconds: float, error: Exception | None) -> dict[str, Any]:
+    failure = error.code if isinstance(error, NetError) else type(error).__name__
+    return {
+        "bytesIn": bytesIn,
+        "bytesOut": bytesOut,
+        "seconds": round(seconds, 6),
+        "reason": "ended" if error is None else failure,
+        "error": None if error is None else str(error),
+    }
+
+
+def _why(error: Exception | None) -> str:
+    return "" if error is None else f": {getattr(error, 'strerror', None) or error}"
 
 
 def jsonLine(event: LogEvent) -> str:

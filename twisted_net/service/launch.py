@@ -106,6 +106,8 @@ class Serving:
     """Given the seconds of grace when the service stops; fires when what runs besides the connections has ended too."""
     receive: Callable[[DatagramPort], object] | None = None
     """Given each port for datagrams as soon as it is bound, to begin to receive there; None: there can be none."""
+    record: Callable[[Journal], object] | None = None
+    """Given the journal, when it wants a line for each connection; None: the factory says what there is to say."""
 
 
 class Launch(Service):
@@ -421,7 +423,9 @@ def launch(options: ServiceOptions, build: Callable[[Choices, Any], Serving]) ->
     for sentence in options.misspelt(os.environ):
         journal.misspelt(sentence)
     serving = build(choices, reactor)
-    if choices.accessLog:
+    if choices.accessLog and serving.record is not None:
+        serving.record(journal)
+    elif choices.accessLog:
         serving.factory.journal = journal.closed
     service = Launch(serving, choices, reactor, journal, Ending(reactor, journal), options.whole)
     if choices.logFormat == "json":

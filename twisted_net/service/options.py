@@ -348,8 +348,8 @@ class CommandOptions(usage.Options):
             ]
             cls.optFlags = [[one.name, None, one.help] for one in own if one.flag]  # type: ignore[attr-defined]
         super().__init__()  # type: ignore[no-untyped-call]
-        #: What was given for the settings that may be given repeatedly.
-        self.listed: list[str] = []
+        #: What was given for the settings that may be given repeatedly, by their names.
+        self.listed: dict[str, list[str]] = {}
         self.chosen = {}
         #: Which reactor runs, once it has been chosen; None without a program that runs one.
         self.reactor: Choice | None = None
@@ -425,7 +425,7 @@ class CommandOptions(usage.Options):
         given: Sequence[str] = ()
         where = f"--{setting.name}"
         if setting.many:
-            given = self.listed
+            given = self.listed.get(setting.name, ())
         elif setting.flag:
             given = ["on"] if self[setting.name] else ()
         elif self[setting.name] is not None:
@@ -512,7 +512,7 @@ class ServiceOptions(CommandOptions):
 
     def opt_listen(self, address: str) -> None:
         """Where to listen; give it once for each place."""
-        self.listed.append(address)
+        self.listed.setdefault("listen", []).append(address)
 
     def postOptions(self) -> None:
         """Read every text that was given, here or in the environment."""
@@ -561,7 +561,7 @@ class ServiceOptions(CommandOptions):
                 lifetime=value("max-lifetime"),
                 mode=value("limit-mode"),
             ),
-            halfOpen=value("half-open"),
+            halfOpen=self.chosen.get("half-open", False),
             grace=value("timeout-graceful-shutdown"),
             accessLog=not value("no-access-log"),
             logFormat=value("log-format"),
