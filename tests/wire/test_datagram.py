@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
+import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,15 @@ globalReactor: Any = installedReactor
 
 PLAIN = DatagramOptions()
 LOCAL = UdpTarget("127.0.0.1", 0)
+
+onLinux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say whose port is closed")
+
+
+def idle(port: DatagramPort) -> bool:
+    """Whether the reactor has no reason to look at *port*."""
+    poller = select.poll()
+    poller.register(port.fileno(), select.POLLIN)
+    return poller.poll(0) == []
 
 
 class Watcher:
@@ -276,6 +289,166 @@ async def test_refusedBySend(ports: Ports) -> None:
     assert len(told.errors) == 1
 
 
+# -- whose port is closed
+
+
+async def conversation(ports: Ports, place: str, near: str = "") -> tuple[DatagramPort, Any, DatagramPort, Any, Any]:
+    """A server that wants to be told, what its user hears, two clients' places, the first client, and who is told."""
+    server, told = await ports(place)
+    refused: list[Any] = []
+    assert server.tellRefused(refused.append)
+    one, _ = await ports(near or str(server.address).replace(f":{server.address.port}", ":0"))
+    where = (one.address.address, server.address.port)
+    one.send(b"hello", where)
+    await until(lambda: server.held)
+    return server, told, server.held.popleft()[1], one, refused
+
+
+DUAL = ("[::]:0", "127.0.0.1:0")
+
+
+@onLinux
+@pytest.mark.parametrize(
+    ("place", "near"),
+    [
+        ("127.0.0.1:0", ""),
+        pytest.param("[::1]:0", "", marks=needsIPv6),
+        pytest.param(*DUAL, marks=needsIPv6),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_tellRefused(ports: Ports, place: str, near: str) -> None:
+    """Its place is told, in the form in which it came; the port goes on, and nothing is left to be ready for."""
+    server, told, client, one, refused = await conversation(ports, place, near)
+    assert server.send(b"answer", client) == 6
+    await until(lambda: one.held)
+    assert refused == []
+    one.close()
+    server.send(b"answer", client)
+    await until(lambda: refused)
+    assert refused == [client]
+    await turns(3)
+    assert (told.errors, told.ends, refused) == ([], [], [client])
+    assert idle(server)
+    again, _ = await ports(near or place)
+    again.send(b"again", (again.address.address, server.address.port))
+    await until(lambda: server.held)
+
+
+@onLinux
+@pytest_twisted.ensureDeferred
+async def test_anErrorOfAnother(ports: Ports) -> None:
+    """One client's error is no other's: what is sent to that one arrives, and nobody is told meanwhile."""
+    server, told, client, one, refused = await conversation(ports, "127.0.0.1:0")
+    other, _ = await ports("127.0.0.1:0")
+    one.close()
+    server.send(b"answer", client)
+    assert server.send(b"to you", placeOf(server.family, other.address)) == 6
+    assert server.send(b"to you", placeOf(server.family, other.address)) == 6
+    assert refused == []
+    other.send(b"and back", placeOf(server.family, server.address))
+    server.doRead()  # as on a busy port: there is something to read, and it must not come before the news for ever
+    assert (refused, len(server.held)) == ([client], 1)
+    await until(lambda: len(other.held) == 2)
+    await turns(2)
+    assert (told.errors, told.ends, refused) == ([], [], [client])
+    assert idle(server)
+
+
+@onLinux
+@pytest_twisted.ensureDeferred
+async def test_readingMeetsTheErrorFirst(ports: Ports) -> None:
+    server, told, client, one, refused = await conversation(ports, "127.0.0.1:0")
+    other, _ = await ports(str(server.address), connect)
+    one.close()
+    other.send(b"x")
+    server.send(b"answer", client)
+    server.doRead()
+    assert (refused, len(server.held)) == ([client], 1)
+    # As epoll's and poll's reactors have it, which take it for an end.
+    server.send(b"answer", client)
+    globalReactor.removeReader(server)
+    server.connectionLost(Failure(ConnectionDone()))
+    assert refused == [client, client]
+    other.send(b"x")
+    await until(lambda: len(server.held) == 2)
+    assert (told.errors, told.ends) == ([], [])
+
+
+@onLinux
+@pytest.mark.parametrize("place", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needsIPv6)])
+@pytest_twisted.ensureDeferred
+async def test_tooLongIsNobodysRefusal(ports: Ports, place: str) -> None:
+    """The kernel puts that into the same queue."""
+    server, told, client, _, refused = await conversation(ports, place)
+    with pytest.raises(NetError) as caught:
+        server.send(bytes(66_000), client)
+    assert caught.value.code == "EMSGSIZE"
+    await until(lambda: idle(server))
+    assert (told.errors, told.ends, refused) == ([], [], [])
+
+
+@onLinux
+@pytest_twisted.ensureDeferred
+async def test_manyHaveGone(ports: Ports) -> None:
+    """More of them than are told in a turn."""
+    server, _ = await ports("127.0.0.1:0")
+    refused: list[Any] = []
+    assert server.tellRefused(refused.append)
+    with ExitStack() as stack:
+        places = []
+        for _ in range(READS + 2):
+            skt = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            skt.bind(("127.0.0.1", 0))
+            places.append(skt.getsockname())
+    globalReactor.removeReader(server)
+    for gone in places:
+        server.send(b"answer", gone)
+    server.connectionLost(Failure(ConnectionDone()))
+    assert refused == places[:READS]
+    await until(lambda: len(refused) == len(places))
+    assert refused == places
+    assert idle(server)
+
+
+@onLinux
+@pytest_twisted.ensureDeferred
+async def test_closedByWhoIsTold(ports: Ports) -> None:
+    server, told, client, one, refused = await conversation(ports, "127.0.0.1:0")
+
+    def leave(place: Any) -> None:
+        refused.append(place)
+        server.close()
+
+    server.tellRefused(leave)
+    one.close()
+    server.send(b"answer", client)
+    server.send(b"answer", client)
+    await until(lambda: refused)
+    assert (refused, told.errors, told.ends) == ([client], [], [None])
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothingTellsOfRefusals(ports: Ports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local, _ = await ports(f"unix:{tmp_path}/s")
+    assert not local.tellRefused(lambda place: None)
+    with MemoryNetwork() as network:
+        port = network.run(lambda: bind(network.reactor, LOCAL, PLAIN))
+        port.start(Watcher())
+        assert not port.tellRefused(lambda place: None)
+        port.close()
+    monkeypatch.setattr("twisted_net.wire.datagram._ERRQUEUE", 0)
+    port, _ = await ports("127.0.0.1:0")
+    assert not port.tellRefused(lambda place: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptorsLeft(ports: Ports) -> None:
+    one, _ = await ports("127.0.0.1:0")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert one.descriptorsLeft() == soft - one.fileno() - 1
+
+
 # -- no room
 
 
@@ -447,9 +620,47 @@ async def test_theReactorEnds(ports: Ports, tmp_path: Path) -> None:
     [error] = told.ends
     assert error.code == "ECONNRESET"
     assert list(tmp_path.iterdir()) == []
-    port, told = await ports("127.0.0.1:0")
-    port.connectionLost(Failure(ConnectionDone()))
-    assert told.ends == [None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_anErrorThatWasNone(ports: Ports) -> None:
+    """epoll's reactor knows an error by the descriptor's number, which may have been another socket's a moment ago."""
+    server, told = await ports("127.0.0.1:0")
+    client, _ = await ports(str(server.address), connect)
+    globalReactor.removeReader(server)
+    server.connectionLost(Failure(ConnectionDone()))
+    assert told.ends == []
+    client.send(b"x")
+    await until(lambda: server.held)
+
+
+@pytest_twisted.ensureDeferred
+async def test_anErrorThatWasHeardAlready(ports: Ports) -> None:
+    """The reactor has seen it; but before it serves that port another one sends by it, and is told."""
+    gone, _ = await ports("127.0.0.1:0")
+    client, told = await ports(str(gone.address), connect)
+    server, _ = await ports("127.0.0.1:0")
+    other, _ = await ports(str(server.address), connect)
+    gone.close()
+    raised: list[NetError] = []
+
+    def receive(data: bytes, place: Any) -> None:
+        try:
+            client.send(b"y")
+        except NetError as error:
+            raised.append(error)
+
+    server.receive = receive
+    for _ in range(5):  # who is served first is the reactor's business
+        other.send(b"x")
+        client.send(b"y")
+        await until(lambda: raised or told.errors)
+        await turns(2)
+        for errors in (raised, told.errors):
+            for error in errors:
+                assert error.code == "ECONNREFUSED"
+            errors.clear()
+    assert told.ends == []
 
 
 @pytest_twisted.ensureDeferred

@@ -28,6 +28,12 @@ none). There a timer asks again.
 *Errors* of a datagram (it is too long, there is no route) are raised by the call that sends it, or told to whom it was
 queued for. Errors of the past, which ICMP brings, belong to nobody: they are told to the user, `DatagramUser.failed`,
 and the port goes on.
+
+A port that is not connected hears of none, for a call's errno cannot say whom it is about. Linux can keep a queue of
+errors that do say it (ip(7), IP_RECVERR): `DatagramPort.tellRefused` asks for that. It has its price: the error that
+one place has caused fails the next call whomever that is for. So a send that fails is done once more, since nothing was
+sent. And the queue has to be emptied whatever stands in it, or the socket is ready for ever: also what says that a
+datagram of our own was too long.
 """
 
 from __future__ import annotations
@@ -35,20 +41,22 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_net.address import Address, UdpTarget, UnixTarget, isIP
 from twisted_net.errors import ClosedError, LimitError, NetError, OptionError, forErrno
-from twisted_net.interfaces import ISocketMaker
-from twisted_net.wire import casting, unixpath
+from twisted_net.interfaces import ISimulatedSocket, ISocketMaker
+from twisted_net.wire import casting, layers, unixpath
 from twisted_net.wire.casting import DatagramOptions, refusing
 from twisted_net.wire.destination import RawPlace, addressOf
 from twisted_net.wire.lookup import lookup
@@ -90,6 +98,19 @@ _SIZE: Final = LONGEST + 1
 
 #: The most that the kernel takes (udp(7)): 65,535 bytes less the headers; IPv6 does not count its own.
 _SENDABLE: Final[dict[int, int]] = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
+
+#: Options that have Linux keep errors with their places (ip(7), ipv6(7); older Pythons have no names for them). A
+#: socket of IPv6 may send to IPv4, too.
+_RECVERR: Final = {
+    socket.AF_INET: ((socket.IPPROTO_IP, 11),),
+    socket.AF_INET6: ((socket.IPPROTO_IPV6, 25), (socket.IPPROTO_IP, 11)),
+}
+
+#: The flag that reads them; 0 on other systems.
+_ERRQUEUE: Final[int] = getattr(socket, "MSG_ERRQUEUE", 0)
+
+#: Bytes for what comes with each: a ``sock_extended_err``, which begins with the errno, and an address.
+_ANCILLARY: Final = 256
 
 
 def checkQueueLimit(limit: object) -> int:
@@ -154,6 +175,8 @@ class DatagramPort:
         self._user: Any = None
         self._unsent: deque[Unsent] = deque()
         self._retry: IDelayedCall | None = None
+        self._refused: Callable[[RawPlace], object] | None = None
+        self._behind = False  # errors wait in the kernel's queue, and poll(2) alone may not tell
         self._address = addressOf(self.family, skt.getsockname())
 
     def start(self, user: DatagramUser) -> None:
@@ -224,14 +247,21 @@ class DatagramPort:
     def doRead(self) -> None:
         """The reactor's call: read what has come. Harmless when nothing has."""
         receiveFrom = self._skt.recvfrom
-        for _ in range(READS):
+        if self._behind:
+            self._hear()
+        for number in range(READS):
             try:
                 data, place = receiveFrom(_SIZE)
             except BlockingIOError:
+                if number == 0:  # something else has woken us
+                    self._hear()
                 return
             except OSError as error:
-                if not self.isClosed:  # by who was told of a datagram
-                    self._tell(error)
+                if self.isClosed:  # by who was told of a datagram
+                    return
+                if self._hear():
+                    continue
+                self._tell(error)
                 return
             self.received += 1
             self.receive(data, place)
@@ -249,6 +279,39 @@ class DatagramPort:
         told = translate(error, address=self.peer, syscall="recv")
         assert told is not None, "an OSError is no clean end"
         self._user.failed(told)
+
+    def tellRefused(self, refused: Callable[[RawPlace], object]) -> bool:
+        """
+        Have *refused* called with the place of a datagram that ICMP says nobody took: there the port is closed.
+
+        It is for ports that are not connected; whom a connected one sends to needs no telling. It is never called while
+        something is sent.
+
+        :returns: whether the system can: Linux, for internet sockets of its own. Otherwise nothing changes.
+        """
+        if not _ERRQUEUE or self.family == socket.AF_UNIX or ISimulatedSocket.providedBy(self._skt):
+            return False
+        for level, option in _RECVERR[socket.AddressFamily(self.family)]:
+            self._skt.setsockopt(level, option, 1)
+        self._refused = refused
+        return True
+
+    def _hear(self) -> bool:
+        """Empty the queue of errors that have a place; whether there were any."""
+        self._behind = False
+        heard = False
+        if self._refused is None:
+            return heard
+        for _ in range(READS):
+            try:
+                _, ancillary, _, place = self._skt.recvmsg(0, _ANCILLARY, _ERRQUEUE)
+            except OSError:  # that was all; or who was told has closed the port
+                return heard
+            heard = True
+            if any(int.from_bytes(cause[:4], sys.byteorder) == errno.ECONNREFUSED for _, _, cause in ancillary):
+                self._refused(place)
+        self._behind = True
+        return heard
 
     # -- sending
 
@@ -316,13 +379,16 @@ class DatagramPort:
             self._unsent.popleft()
             first.done(error)
 
-    def _give(self, data: Data, place: RawPlace) -> int | None:
+    def _give(self, data: Data, place: RawPlace, again: bool = False) -> int | None:
         try:
             sent: int = self._skt.send(data) if place is None else self._skt.sendto(data, place)
         except BlockingIOError:
             return None
         except OSError as error:
             self.checkOpen("send")
+            if self._refused is not None and not again:  # it may be of the past, and of another place
+                self._behind = True
+                return self._give(data, place, True)
             raise self._unsendable(error, len(data), place) from error
         except TypeError:
             raise OptionError(f"send: {data!r} is no bytes; encode a text first") from None
@@ -364,14 +430,19 @@ class DatagramPort:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor's call: its end, or an error of the socket that the reactor takes for one."""
-        number = 0 if self.isClosed else self._skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self.reactor.addReader(self)
-            if self._unsent:
-                self._awaitRoom(self._unsent[0].place)
-            self._tell(OSError(number, os.strerror(number)))
-        elif not self.isClosed:
+        if self.isClosed:
+            return
+        number = self._skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not number and not reason.check(ConnectionDone):
             self._end(translate(reason, address=self._address))
+            return
+        # A datagram socket has no end to read. Without a number the error was heard already, by a call that sent
+        # something in the same turn; or it was that of another socket, whose descriptor was closed and given to us.
+        self.reactor.addReader(self)
+        if self._unsent:
+            self._awaitRoom(self._unsent[0].place)
+        if not self._hear() and number:
+            self._tell(OSError(number, os.strerror(number)))
 
     def _end(self, error: NetError | None) -> None:
         self.isClosed = True
@@ -385,6 +456,10 @@ class DatagramPort:
         for one in unsent:
             one.done(ClosedError("send: the socket was closed before there was room for the datagram", syscall="send"))
         self._user.ended(error)
+
+    def descriptorsLeft(self) -> int:
+        """How many more descriptors this process can open at most: :func:`twisted_net.wire.layers.descriptorsLeft`."""
+        return layers.descriptorsLeft(self._skt)
 
     # -- for the reactor
 
