@@ -96,6 +96,17 @@ class IExactTransport(Interface):
         """Give the descriptor back now, or as soon as can be, and tell nobody; `dropConnection` has to follow."""
 
 
+class ITurningReactor(Interface):
+    """A reactor that can be asked for the end of its turn.
+
+    The reactor of `twisted_net.uvreactor` offers it, and so may any other.  It knows nothing of this package: a reactor
+    that has ``soon`` is taken to offer it.
+    """
+
+    def soon(call: Any) -> Any:
+        """Have *call* called once all descriptors that are ready now were served, before new ones are waited for."""
+
+
 class ISocketMaker(Interface):
     """A reactor whose sockets are not the operating system's: the test kit's reactors in memory.
 

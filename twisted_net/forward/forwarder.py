@@ -43,6 +43,7 @@ from twisted_net.wire.datagram import DatagramPort
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG, ListeningPort, listen
+from twisted_net.wire.outlet import Batch
 from twisted_net.wire.protocol import SocketProtocol
 from twisted_net.wire.relay import Carrier, Straight, Way
 from twisted_net.wire.splice import Splices
@@ -142,6 +143,8 @@ class Forwarder:
         self.seed: int = secrets.randbelow(_MOST_SEED) if seed is None else seed
         #: Directions that the kernel carries; None when it is not asked to.
         self.splices = Splices() if splice else None
+        #: What leaves at the end of a turn, where the reactor (`ITurningReactor`) has one.
+        self.batch = Batch(reactor.soon) if hasattr(reactor, "soon") else None
         #: Called with an `Ended` for each session and flow that is over; may be set later.
         self.journal = journal
         self._hook = hook

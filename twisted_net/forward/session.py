@@ -44,6 +44,7 @@ from twisted_net.interfaces import IConnectionUser
 from twisted_net.wire.dial import dial
 from twisted_net.wire.once import Once
 from twisted_net.wire.options import SocketOptions
+from twisted_net.wire.outlet import Batch
 from twisted_net.wire.protocol import UNCLAIMED, SocketProtocol
 from twisted_net.wire.reasons import translate
 from twisted_net.wire.relay import Introduction, Way
@@ -90,6 +91,7 @@ class Plan(Protocol):
     timeoutConnect: float | None
     onFailure: Literal["reset", "close"]
     splices: Splices | None
+    batch: Batch | None
 
     def ways(self, session: Session) -> tuple[Way | None, Way | None]:
         """How bytes go there and back, where that is not the straight way."""
@@ -120,6 +122,7 @@ class Session:
         "_error",
         "_introduction",
         "_lingering",
+        "_opened",
         "_over",
         "_plan",
         "_server",
@@ -140,6 +143,7 @@ class Session:
         self._lingering: IDelayedCall | None = None
         self._error: Exception | None = None
         self._tried: list[Target] = []
+        self._opened = False
         self._over = False
         self.number = number
         self.target: Target | None = None
@@ -177,6 +181,9 @@ class Session:
         :param error: why; for the log.
         """
         error = error or AbortedError("the session was aborted", fault="user")
+        if not self._opened:  # by who made the hook: the engine has not begun, and would tell nobody of the end
+            self._error = error
+            return
         self._client.abort(error)
         if self._server is not None:  # the client may have gone before
             self._server.abort(error)
@@ -185,6 +192,10 @@ class Session:
 
     def connectionOpened(self, protocol: SocketProtocol) -> None:
         """The client stands."""
+        self._opened = True
+        if self._error is not None:
+            protocol.abort(self._error)
+            return
         protocol.pause(TARGET)
         with suppress(NetError):  # it has left already; that comes as its end
             _NODELAY.apply(protocol.transport)
@@ -219,13 +230,22 @@ class Session:
     def _connected(self, protocol: object) -> None:
         self._dialling = None
         target, server = self.target, self._server
-        assert target is not None
         assert server is not None
+        if self._over:  # an endpoint that was told to stop too late
+            server.abort()
+            return
+        assert target is not None
         self._error = None
         self._plan.pool.succeeded(target)
         there, back = self._plan.ways(self)
         self._introduction = Introduction(
-            self._client, server, self._ended, there=there, back=back, splices=self._plan.splices
+            self._client,
+            server,
+            self._ended,
+            there=there,
+            back=back,
+            splices=self._plan.splices,
+            batch=self._plan.batch,
         )
         if self.hook is not None:
             self._client.call("connected", self.hook.connected, self)
@@ -233,11 +253,11 @@ class Session:
 
     def _notConnected(self, failure: Failure) -> None:
         self._dialling = None
-        target, self._server = self.target, None
         if self._over:
             return
+        self._server = None
+        target = self._leaveTarget()
         assert target is not None
-        self._plan.pool.left(target, self)
         error = translate(failure, address=target.where, syscall="connect")
         assert error is not None, "what did not come about has not ended in good order"
         self._error = error
@@ -253,7 +273,6 @@ class Session:
     def _fail(self, error: NetError) -> None:
         """Nobody serves this client: it is told so."""
         self._error = error
-        self.target = None
         client = self._client
         if self._plan.onFailure == "reset":
             client.abort(error)
@@ -278,6 +297,7 @@ class Session:
     def connectionClosed(self, error: Exception | None, reason: Failure) -> None:
         """The client is gone, and was never served."""
         dialling = self._dialling
+        self._leaveTarget()
         self._ended(self._error or error)
         if dialling is not None:
             dialling.cancel()
@@ -290,6 +310,13 @@ class Session:
         self._log.failure("{where} raised", failure=Failure(error), where=where)
 
     # -- the end
+
+    def _leaveTarget(self) -> Target | None:
+        """The target that was dialled does not serve this client, and says nothing of it in any count."""
+        target, self.target = self.target, None
+        if target is not None:
+            self._plan.pool.left(target, self)
+        return target
 
     def _ended(self, error: Exception | None) -> None:
         if self._over:

@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from twisted_net.errors import TimedOutError
 from twisted_net.interfaces import IConnectionUser
+from twisted_net.wire.outlet import Batch
 from twisted_net.wire.protocol import SocketProtocol
 from twisted_net.wire.splice import FULL, Splice, Splices
 
@@ -100,11 +101,18 @@ class Straight:
     The carrier that everybody has.
 
     :param splices: what may have a busy direction carried by the kernel; None: nothing.
+    :param batch: with which small segments leave; None: each at once.
     """
 
     __slots__ = ("_before", "_full", "_sink", "_soon", "_source", "_splice", "_splices")
 
-    def __init__(self, source: SocketProtocol, sink: SocketProtocol, splices: Splices | None = None) -> None:
+    def __init__(
+        self,
+        source: SocketProtocol,
+        sink: SocketProtocol,
+        splices: Splices | None = None,
+        batch: Batch | None = None,
+    ) -> None:
         self._source = source
         self._sink = sink
         self._splices = splices
@@ -113,6 +121,7 @@ class Straight:
         self._before = 0  # bytes that had come before the first of them
         self._soon: IDelayedCall | None = None
         sink.outlet.source = self
+        sink.outlet.batch = batch
 
     @property
     def receive(self) -> Callable[[bytes], object]:
@@ -178,7 +187,7 @@ class Straight:
         self._stop()
         self._splices = None
         if self._sink.outlet.source is self:
-            self._sink.outlet.source = None
+            self._sink.outlet.source = self._sink.outlet.batch = None
         self._source.resume(PEER)
 
     def _stop(self) -> None:
@@ -200,6 +209,7 @@ class Introduction:
     :param there: makes the carrier from the first to the second; None: `Straight`.
     :param back: makes the one from the second to the first.
     :param splices: what may have a busy direction carried by the kernel; None: nothing.
+    :param batch: with which small segments leave; None: each at once.
     """
 
     def __init__(
@@ -211,12 +221,13 @@ class Introduction:
         there: Way | None = None,
         back: Way | None = None,
         splices: Splices | None = None,
+        batch: Batch | None = None,
     ) -> None:
         self._done = done
         self._error: Exception | None = None
 
         def straight(source: SocketProtocol, sink: SocketProtocol) -> Carrier:
-            return Straight(source, sink, splices)
+            return Straight(source, sink, splices, batch)
 
         self._parties = (_Party(self, first), _Party(self, second))
         one, other = self._parties
