@@ -21,7 +21,8 @@ from twisted.scripts._twistd_unix import ServerOptions
 
 from twisted_net import service
 from twisted_net.address import Address
-from twisted_net.errors import ResetError
+from twisted_net.errors import RefusedError, ResetError
+from twisted_net.forward import Ended as Forwarded
 from twisted_net.service import echo
 from twisted_net.service.journal import Journal, jsonLine, useJson, useStderr
 from twisted_net.service.reactors import Choice
@@ -87,6 +88,39 @@ def test_textAndFacts(events: list[dict[str, Any]], loggedErrors: Any) -> None:
     assert {event["log_namespace"] for event in events[:2]} == {"twisted_net.service"}
     for event in events:
         assert json.loads(jsonLine(event))["message"] == formatEvent(event)
+
+
+def test_forwarded(events: list[dict[str, Any]]) -> None:
+    journal = Journal("forward")
+    journal.forwarded(Forwarded(PEER, "/run/x.sock", bytesIn=5, bytesOut=7, seconds=1.5, error=None))
+    journal.forwarded(Forwarded(PEER, None, bytesIn=0, bytesOut=0, seconds=0.0, error=RefusedError("nobody there")))
+    assert [formatEvent(event) for event in events] == [
+        "127.0.0.1:4711 -> /run/x.sock closed (ended): 5 bytes in, 7 bytes out, 1.500 s",
+        "127.0.0.1:4711 -> nobody closed (ECONNREFUSED): 0 bytes in, 0 bytes out, 0.000 s: nobody there",
+    ]
+    assert [event["net"] for event in events] == [
+        {
+            "event": "closed",
+            "peer": "127.0.0.1:4711",
+            "target": "/run/x.sock",
+            "bytesIn": 5,
+            "bytesOut": 7,
+            "seconds": 1.5,
+            "reason": "ended",
+            "error": None,
+        },
+        {
+            "event": "closed",
+            "peer": "127.0.0.1:4711",
+            "target": None,
+            "bytesIn": 0,
+            "bytesOut": 0,
+            "seconds": 0.0,
+            "reason": "ECONNREFUSED",
+            "error": "nobody there [ECONNREFUSED]",
+        },
+    ]
+    assert {event["log_namespace"] for event in events} == {"twisted_net.access"}
 
 
 def test_theReactor(events: list[dict[str, Any]]) -> None:

@@ -584,7 +584,7 @@ def test_retriesUsedUpUnderTwist(folder: Path, busy: str) -> None:
 
 
 @pytest.mark.parametrize("program", [TWISTD, TWIST], ids=["twistd", "twist"])
-@pytest.mark.parametrize("command", ["echo", "discard", "serve"])
+@pytest.mark.parametrize("command", ["echo", "discard", "forward", "serve"])
 def test_help(tmp_path: Path, program: tuple[str, ...], command: str) -> None:
     ended = run(program, "net", command, "--help", folder=tmp_path)
     assert (ended.code, ended.err) == (0, "")

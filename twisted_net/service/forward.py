@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from twisted_net.errors import NetError, OptionError
+from twisted.internet.endpoints import clientFromString
+
+from twisted_net.address import EndpointTarget, UnixTarget
+from twisted_net.errors import AddressError, NetError, OptionError
 from twisted_net.forward import Check, Forwarder, Target
 from twisted_net.sansio.balance import BALANCES
 from twisted_net.sansio.faults import Faults
@@ -36,6 +39,14 @@ def _readHalfOpen(text: str) -> float | None:
     return orNone(parseTime, positive=False)(text) or None
 
 
+def _readSeconds(text: str) -> float:
+    """A time that is more than none."""
+    seconds = parseTime(text)
+    if not seconds:
+        raise OptionError(f"{text!r} is no time at all; write more than 0, such as 10s")
+    return seconds
+
+
 def _readCount(text: str) -> int:
     """A number of at least one."""
     count = parseCount(text)
@@ -58,9 +69,7 @@ _TARGETS: Final = (
         "datagrams to those of UDP.",
         many=True,
     ),
-    Setting(
-        "backup", "ADDRESS", _readTarget, None, "A target that is used only while no other one is up.", many=True
-    ),
+    Setting("backup", "ADDRESS", _readTarget, None, "A target that is used only while no other one is up.", many=True),
     Setting(
         "balance",
         "HOW",
@@ -76,9 +85,7 @@ _TARGETS: Final = (
         "3",
         "How many other targets are tried for a client when one refuses or does not answer.",
     ),
-    Setting(
-        "timeout-connect", "TIME", orNone(parseTime), "5s", "For each attempt to connect to a target."
-    ),
+    Setting("timeout-connect", "TIME", orNone(parseTime), "5s", "For each attempt to connect to a target."),
     Setting(
         "on-failure",
         "HOW",
@@ -92,12 +99,12 @@ _HEALTH: Final = (
     Setting(
         "max-fails",
         "N",
-        orNone(_readCount),
+        orNone(parseCount),
         "3",
         "Failed connections within --fail-timeout after which a target is left out for as long. When no other is left, "
         "it is tried all the same.",
     ),
-    Setting("fail-timeout", "TIME", parseTime, "10s", "See --max-fails."),
+    Setting("fail-timeout", "TIME", _readSeconds, "10s", "See --max-fails."),
     Setting(
         "check",
         "KIND",
@@ -105,8 +112,8 @@ _HEALTH: Final = (
         "none",
         "tcp connects to each target every now and then, and closes at once; targets of UDP are not checked.",
     ),
-    Setting("check-interval", "TIME", parseTime, "2s", "From one check of a target to the next."),
-    Setting("check-timeout", "TIME", parseTime, "1s", "Within which a check has to be connected."),
+    Setting("check-interval", "TIME", _readSeconds, "2s", "From one check of a target to the next."),
+    Setting("check-timeout", "TIME", _readSeconds, "1s", "Within which a check has to be connected."),
     Setting("check-rise", "N", _readCount, "2", "Good checks in a row that bring a target up."),
     Setting("check-fall", "N", _readCount, "3", "Bad checks in a row that take it down."),
     Setting("shutdown-sessions", "", parseFlag, None, "Abort the connections to a target that its checks take down."),
@@ -116,7 +123,7 @@ _DATAGRAMS: Final = (
     Setting(
         "timeout-flow",
         "TIME",
-        parseTime,
+        _readSeconds,
         "30s",
         "Without a datagram in either direction for this long, a client's flow is over: its next datagram may go to "
         "another target.",
@@ -287,8 +294,36 @@ class Options(ServiceOptions):
             reactor=reactor,
         )
         for place in choices.listen:
-            forwarder.checkPlace(place.target if isinstance(place, DatagramTarget) else place)
+            where = place.target if isinstance(place, DatagramTarget) else place
+            forwarder.checkPlace(where)
+            for target in forwarder.targets:
+                _refuseItself(where, target)
+        for target in forwarder.targets:
+            _checkEndpoint(reactor, target)
         return forwarder
+
+
+def _refuseItself(place: object, target: Target) -> None:
+    """A target that is our own place would get every connection again, until no descriptor is left."""
+    where = target.where
+    own = isinstance(place, UnixTarget) and isinstance(where, UnixTarget) and place.path == where.path
+    if own or where == place:
+        raise OptionError(f"{target.name} is a place to listen and a target, too; what comes would go round for ever")
+
+
+def _checkEndpoint(reactor: Any, target: Target) -> None:
+    """A text that is no endpoint is a mistake of now, and not of every connection later."""
+    if not isinstance(target.where, EndpointTarget):
+        return
+    try:
+        clientFromString(reactor, target.where.description)
+    except Exception as error:  # each kind reads its own arguments, and raises what it happens to
+        option = "--backup" if target.backup else "--target"
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise AddressError(
+            f"{option}: {target.name!r} is no endpoint to connect to: {why}; correct it, or write host:port or /path",
+            address=target.where,
+        ) from error
 
 
 def makeService(options: Options) -> Launch:
@@ -303,8 +338,6 @@ def makeService(options: Options) -> Launch:
         def record(journal: Journal) -> None:
             forwarder.journal = journal.forwarded
 
-        return Serving(
-            forwarder.factory, forwarder.start, forwarder.finish, forwarder.receive, record
-        )
+        return Serving(forwarder.factory, forwarder.start, forwarder.finish, forwarder.receive, record)
 
     return launch(options, serving)
