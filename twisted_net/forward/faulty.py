@@ -10,7 +10,8 @@ A sink that takes no more stops the items that are due, and by the same bound th
 before it, so a connection whose source has closed stays until the last of them is delivered.
 
 A reset of a fault's is one to both sides: the sink is sent RST where a byte would have been, and the source is aborted
-with it, as by a router that has lost its state. A source's own RST travels the road like everything else.
+with it, as by a router that has lost its state. A source's own RST travels the road like everything else; that one of
+our deadlines has ended the source does not: the sink is ended at once, by FIN, or by RST when bytes are under way.
 
 When a source is gone altogether, its sink is closed as soon as nothing is under way, also if a fault has swallowed the
 end: a black hole is for bytes and ends, and nobody would ever come to close what is left of the session.
@@ -32,7 +33,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from twisted_net.errors import ResetError
+from twisted_net.errors import ResetError, TimedOutError
 from twisted_net.forward.hooks import Direction
 from twisted_net.sansio.faults import DatagramFaults, Delivery, Faults, StreamFaults
 from twisted_net.wire.protocol import SocketProtocol
@@ -130,8 +131,13 @@ class Faulty:
         self._deliver()
 
     def failed(self, error: Exception) -> None:
-        """A reset goes the same road."""
+        """A reset goes the same road; but a deadline of ours is no news of the network's."""
         if self._over:
+            return
+        if isinstance(error, TimedOutError) and error is self._source.verdict:
+            lost = self._items or self._sink.outlet.unsent or self._life.due() is not None
+            self.part()
+            (self._sink.abort if lost else self._sink.drop)(error)
             return
         self._closing = True
         self._failure = error

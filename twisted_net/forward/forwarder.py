@@ -222,7 +222,7 @@ class Forwarder:
         if isinstance(where, UdpTarget):
             binding = Deferred.fromCoroutine(datagram.bind(self.reactor, where, DatagramOptions()))
             return binding.addCallback(self._receives)
-        return listen(self.reactor, self.factory, where, backlog=backlog).addCallback(self._accepts)
+        return Deferred.fromCoroutine(self._accept(where, backlog))
 
     def checkPlace(self, where: object) -> None:
         """
@@ -235,7 +235,11 @@ class Forwarder:
             kind, example = ("UDP", "udp:127.0.0.1:53") if isDatagram else ("TCP or UNIX", "127.0.0.1:80")
             raise OptionError(f"no target takes what comes to {where}; name a {kind} target, such as {example}")
 
-    def _accepts(self, port: ListeningPort) -> ListeningPort:
+    async def _accept(self, where: Place | IStreamServerEndpoint | int, backlog: int) -> ListeningPort:
+        port = await listen(self.reactor, self.factory, where, backlog=backlog)
+        if self._closed:
+            await port.stopListening()
+            raise ClosedError("listen: this forwarder was closed meanwhile; make another one")
         self._ports.append(port)
         self.factory.adopt(port)
         self.start()
@@ -331,7 +335,8 @@ class Forwarder:
 
     def _targetChanged(self, target: Target, state: State) -> None:
         if state == "down" and self._shutdownSessions:
-            for session in tuple(target.sessions):
+            # Who is still on the way to it will be offered another one.
+            for session in [one for one in target.sessions if one.isConnected]:
                 session.abort(AbortedError(f"the target {target.name} is down by its checks", fault="peer"))
         if self._changed is not None:
             try:
@@ -374,7 +379,8 @@ class Forwarder:
         """
         Stop checking and forwarding datagrams, and wait for the sessions; ports are somebody else's business.
 
-        :param grace: seconds, after which those that are left are aborted; None waits for ever.
+        :param grace: seconds, after which those that are left are aborted; None waits for ever. When it is called
+            again, the earliest end of a grace counts.
         :returns: fires when none is left.
         """
         self._closed = True
@@ -386,9 +392,17 @@ class Forwarder:
             return succeed(None)
         done: Deferred[None] = Deferred()
         self._drained.append(done)
-        if grace is not None and self._late is None:
-            self._late = self.reactor.callLater(grace, self._abortAll)
+        if grace is not None:
+            self._abortIn(grace)
         return done
+
+    def _abortIn(self, grace: float) -> None:
+        late = self._late
+        if late is not None:
+            if late.getTime() <= self.reactor.seconds() + grace:
+                return
+            late.cancel()
+        self._late = self.reactor.callLater(grace, self._abortAll)
 
     def close(self, grace: float | None = 0.0) -> Deferred[None]:
         """

@@ -21,6 +21,11 @@ say the same of the next one: the client is told, and no target suffers for it.
 end. What a client is told of a failure by FIN has to be waited for, too: a connection that is closed while bytes lie
 unread answers with RST instead (RFC 1122, 4.2.2.13). So whatever the client still sends is read and dropped for a while
 (nginx calls that a lingering close).
+
+*When one of the two is gone*, the other one is still sent what was on its way, and its clocks may be none: the client's
+have gone with it. So it gets the client's limits then: without a byte for the half-open or the idle time, whichever is
+less, or at the end of the client's lifetime, it is aborted. Otherwise a target that does not read would hold a session
+for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 from twisted.internet.defer import Deferred
@@ -37,10 +43,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_net.address import Address, EndpointTarget, TcpTarget, UnixTarget
-from twisted_net.errors import AbortedError, NetError, RefusedError
+from twisted_net.errors import AbortedError, NetError, RefusedError, TimedOutError
 from twisted_net.forward.hooks import Hook
 from twisted_net.forward.targets import Pool, Target
 from twisted_net.interfaces import IConnectionUser
+from twisted_net.sansio.lifecycle import State
 from twisted_net.wire.dial import dial
 from twisted_net.wire.once import Once
 from twisted_net.wire.options import SocketOptions
@@ -238,10 +245,11 @@ class Session:
         self._error = None
         self._plan.pool.succeeded(target)
         there, back = self._plan.ways(self)
-        self._introduction = Introduction(
+        self._introduction = _Joined(
             self._client,
             server,
             self._ended,
+            self._oneGone,
             there=there,
             back=back,
             splices=self._plan.splices,
@@ -318,6 +326,35 @@ class Session:
             self._plan.pool.left(target, self)
         return target
 
+    def _oneGone(self) -> None:
+        """The client or the target is gone; perhaps the other one, too."""
+        if self._over:
+            return
+        client, server = self._client, self._server
+        assert server is not None
+        clientIsGone = client.state is State.CLOSED
+        left = server if clientIsGone else client
+        limits = client.limits
+        rests = [seconds for seconds in (limits.halfOpenTimeout, limits.idleTimeout) if seconds is not None]
+        if rests:
+            rest = min(rests)
+            left.setRestClock("halfOpenTimeout", rest, partial(self._abandon, left, "halfOpenTimeout", rest))
+        if clientIsGone and limits.lifetime is not None:
+            until = max(0.0, self._began + limits.lifetime - client.reactor.seconds())
+            self._lingering = client.reactor.callLater(until, self._abandon, left, "lifetime", limits.lifetime)
+
+    def _abandon(self, left: SocketProtocol, name: str, seconds: float) -> None:
+        """Whoever is left does not take what was sent to it."""
+        door = self._client.door
+        assert door is not None, "clients come by a factory"
+        door.limitPassed(name)
+        left.abort(
+            TimedOutError(
+                f"the connection with {left.describePeer()} has not taken what was sent to it, and the other side is "
+                f"gone: {seconds:g} s ({name}); it was aborted"
+            )
+        )
+
     def _ended(self, error: Exception | None) -> None:
         if self._over:
             return
@@ -346,6 +383,26 @@ class Session:
         self._plan.over(self, ended)
         # What a hook keeps of a session keeps no connection.
         self._introduction = None
+
+
+class _Joined(Introduction):
+    """Tells *oneGone* whenever one of the two is gone, after everybody else."""
+
+    def __init__(
+        self,
+        client: SocketProtocol,
+        server: SocketProtocol,
+        done: Callable[[Exception | None], object],
+        oneGone: Callable[[], object],
+        **options: Any,
+    ) -> None:
+        self._oneGone = oneGone
+        super().__init__(client, server, done, **options)
+
+    def lost(self, error: Exception | None) -> None:
+        """As `Introduction.lost`."""
+        super().lost(error)
+        self._oneGone()
 
 
 def _discard(data: bytes) -> None:

@@ -238,7 +238,7 @@ class Pool:
         before, self._told[target] = self._told[target], state
         if state == before:
             return
-        told = None if error is None else error.strerror
+        told = None if error is None or state == "up" else error.strerror
         facts = {"event": "target", "target": target.name, "state": state, "error": told}
         why = "" if told is None else f": {told}"
         if state == "up":
