@@ -31,6 +31,7 @@ from twisted_net import streams
 from twisted_net.errors import NetError
 from twisted_net.forward import Ended, Forwarder, Session, State, Target
 from twisted_net.streams import Listener, Stream
+from twisted_net.testing.host import Host
 from twisted_net.testing.network import MemoryNetwork
 
 PORT = 80
@@ -71,9 +72,16 @@ class Stage:
 
     # -- hosts
 
+    def host(self, name: str) -> Host:
+        """One of the network's, which has one address: a second one would be a second attempt for who connects."""
+        if name not in self.network.hosts:
+            self.network.host(name, f"10.0.0.{101 + len(self.network.hosts)}")
+        host: Host = self.network.host(name)
+        return host
+
     def reactor(self, name: str) -> Any:
         """That of a host; on real sockets there is one."""
-        return theReactor() if self.network is None else self.network.host(name).reactor
+        return theReactor() if self.network is None else self.host(name).reactor
 
     def where(self, name: str, port: int = PORT) -> str:
         """The address of a target as the forwarder is told it."""
