@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 import pytest_twisted
 from conditions import Elsewhere, KnowingNames, NameService, needsIPv6, noDescriptors
-from turning import turns, until
+from turning import PATIENCE, turns, until
 from twisted.internet import reactor as installedReactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -34,6 +35,16 @@ PLAIN = DatagramOptions()
 LOCAL = UdpTarget("127.0.0.1", 0)
 
 onLinux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say whose port is closed")
+
+
+def comes(port: DatagramPort, *masks: int) -> None:
+    """Wait for each of these on *port*, without letting the reactor see to it."""
+    poller = select.poll()
+    poller.register(port.fileno(), select.POLLIN)
+    latest = monotonic() + PATIENCE
+    for mask in masks:
+        while not any(found & mask for _, found in poller.poll(100)):
+            assert monotonic() < latest, "it has not come"
 
 
 def idle(port: DatagramPort) -> bool:
@@ -343,10 +354,12 @@ async def test_anErrorOfAnother(ports: Ports) -> None:
     other, _ = await ports("127.0.0.1:0")
     one.close()
     server.send(b"answer", client)
+    comes(server, select.POLLERR)
     assert server.send(b"to you", placeOf(server.family, other.address)) == 6
     assert server.send(b"to you", placeOf(server.family, other.address)) == 6
     assert refused == []
     other.send(b"and back", placeOf(server.family, server.address))
+    comes(server, select.POLLIN)
     server.doRead()  # as on a busy port: there is something to read, and it must not come before the news for ever
     assert (refused, len(server.held)) == ([client], 1)
     await until(lambda: len(other.held) == 2)
@@ -363,10 +376,12 @@ async def test_readingMeetsTheErrorFirst(ports: Ports) -> None:
     one.close()
     other.send(b"x")
     server.send(b"answer", client)
+    comes(server, select.POLLIN, select.POLLERR)
     server.doRead()
     assert (refused, len(server.held)) == ([client], 1)
     # As epoll's and poll's reactors have it, which take it for an end.
     server.send(b"answer", client)
+    comes(server, select.POLLERR)
     globalReactor.removeReader(server)
     server.connectionLost(Failure(ConnectionDone()))
     assert refused == [client, client]
@@ -404,8 +419,9 @@ async def test_manyHaveGone(ports: Ports) -> None:
     globalReactor.removeReader(server)
     for gone in places:
         server.send(b"answer", gone)
+    comes(server, select.POLLERR)
     server.connectionLost(Failure(ConnectionDone()))
-    assert refused == places[:READS]
+    assert 0 < len(refused) <= READS
     await until(lambda: len(refused) == len(places))
     assert refused == places
     assert idle(server)
