@@ -798,3 +798,12 @@ def test_inMemory() -> None:
             assert caught.value.code == "EAFNOSUPPORT"
 
         network.run(scenario)
+
+
+@pytest_twisted.ensureDeferred
+async def test_closedBeforeItBegan() -> None:
+    """By who was cancelled between binding and beginning, for example."""
+    port = await bind(globalReactor, LOCAL, PLAIN)
+    port.close()
+    assert port.isClosed
+    assert port.fileno() == -1

@@ -221,7 +221,7 @@ class FaultyDatagrams:
     :param deliver: called with each one that arrives, when it does.
     """
 
-    __slots__ = ("_count", "_deliver", "_items", "_life", "_reactor", "_timer", "lost")
+    __slots__ = ("_count", "_deliver", "_items", "_life", "_reactor", "_timer")
 
     def __init__(
         self, reactor: IReactorTime, faults: Faults, chance: Random, deliver: Callable[[bytes], object]
@@ -232,18 +232,13 @@ class FaultyDatagrams:
         self._items: list[tuple[float, int, bytes]] = []
         self._count = 0
         self._timer: IDelayedCall | None = None
-        #: Datagrams for which there was no room under way.
-        self.lost = 0
-
     def send(self, data: bytes) -> None:
         """Send a datagram on its way."""
         now = self._reactor.seconds()
         for at, copy in self._life.feed(data, now):
-            if len(self._items) >= DATAGRAMS_IN_FLIGHT:
-                self.lost += 1
-                continue
-            self._count += 1
-            heapq.heappush(self._items, (at, self._count, copy))
+            if len(self._items) < DATAGRAMS_IN_FLIGHT:
+                self._count += 1
+                heapq.heappush(self._items, (at, self._count, copy))
         self._arrive()
 
     def stop(self) -> None:

@@ -91,7 +91,8 @@ class Forwarder:
     :param journal: called with an :class:`~twisted_net.forward.Ended` for each session and flow that is over.
     :param changed: called with a target whose state has changed, and the state.
     :param timeoutFlow: seconds without a datagram after which a client's flow is over.
-    :param responses: datagrams from the target after which it is over, too; None: any number.
+    :param responses: answers that each of a client's datagrams has; when all have come the flow is over, too. 0 awaits
+        none; None any number.
     :param limitFlows: flows at once. When there are as many, the one that was silent longest gives way to a new one,
         if it was for a second; otherwise the new client's datagram is dropped.
     :param reactor: a Twisted reactor; None takes the one that is installed.

@@ -455,7 +455,8 @@ class DatagramPort:
         unsent, self._unsent = self._unsent, deque()
         for one in unsent:
             one.done(ClosedError("send: the socket was closed before there was room for the datagram", syscall="send"))
-        self._user.ended(error)
+        if self._user is not None:  # it has begun
+            self._user.ended(error)
 
     def descriptorsLeft(self) -> int:
         """How many more descriptors this process can open at most: :func:`twisted_net.wire.layers.descriptorsLeft`."""
