@@ -18,14 +18,16 @@ import functools
 import inspect
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from drivers import theReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import provider
 
 from twisted_net import streams
 from twisted_net.errors import NetError
@@ -135,11 +137,6 @@ class Stage:
         """A client, and its connection as the target sees it."""
         client = await self.connect(**options)
         return client, await self.accept(name)
-
-    def turnedAway(self, name: str = "one") -> Stream:
-        """Somebody who is at a target's door already."""
-        (stream,) = self.listeners[name]._waiting  # type: ignore[attr-defined]
-        return self.keep(stream)
 
     # -- time
 
@@ -260,6 +257,23 @@ async def hears(stream: Stream) -> tuple[bytes, str]:
 def running(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     """Begin something that is waited for later."""
     return Deferred.fromCoroutine(coroutine)
+
+
+@contextmanager
+def logged() -> Iterator[list[LogEvent]]:
+    """What the forwarder's rooms say in the log meanwhile."""
+    events: list[LogEvent] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace", "").startswith("twisted_net.forward."):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)
 
 
 @asynccontextmanager
