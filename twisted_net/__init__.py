@@ -23,6 +23,15 @@ One engine for connections, and faces on it:
 :mod:`twisted_net.udp`
     datagrams, UDP and UNIX: awaited, or as events.
 
+:mod:`twisted_net.forward`
+    a forwarder and load balancer for TCP, UNIX sockets and UDP::
+
+        from twisted_net import forward
+
+        async def main():
+            forwarder = forward.Forwarder(["10.0.0.1:80", "10.0.0.2:80;weight=3"], balance="least-connections")
+            await forwarder.listen(":8080")
+
 :mod:`twisted_net.wire`
     the engine itself, for who builds a face of his own: a protocol and a factory that any Twisted endpoint takes.
 
@@ -33,7 +42,8 @@ One engine for connections, and faces on it:
     a reactor on uvloop, for any Twisted program: ``twistd --reactor=uvloop ...``.
 
 ``twistd net``
-    the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``, ``twistd net connect ADDRESS``.
+    the launcher: ``twistd -n --pidfile= net echo``, ``... net serve MODULE:HANDLER``,
+    ``... net forward --listen ADDRESS --target ADDRESS``, ``twistd net connect ADDRESS``.
 
 What can go wrong is in :mod:`twisted_net.errors`, how addresses are written in :mod:`twisted_net.address`.
 """
@@ -44,13 +54,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from twisted_net import net, streams, udp
+    from twisted_net import forward, net, streams, udp
     from twisted_net.address import Address, parseTarget
     from twisted_net.errors import NetError
     from twisted_net.sansio.backoff import Backoff
     from twisted_net.wire.limits import Limits
 
-__all__ = ["Address", "Backoff", "Limits", "NetError", "net", "parseTarget", "streams", "udp"]
+__all__ = ["Address", "Backoff", "Limits", "NetError", "forward", "net", "parseTarget", "streams", "udp"]
 
 # Opened when somebody comes through: pytest imports this package wherever it is installed, and does not want a network
 # for that.
@@ -64,7 +74,7 @@ _ROOMS: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("net", "streams", "udp"):
+    if name in ("forward", "net", "streams", "udp"):
         return import_module(f"twisted_net.{name}")
     if name in _ROOMS:
         return getattr(import_module(_ROOMS[name]), name)

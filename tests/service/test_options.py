@@ -17,7 +17,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted_net import service
 from twisted_net.address import EndpointTarget, TcpTarget, UnixTarget
 from twisted_net.errors import AddressError, OptionError
-from twisted_net.service import connect, discard, echo, serve
+from twisted_net.service import connect, discard, echo, forward, serve
 from twisted_net.service.options import (
     SETTINGS,
     CommandOptions,
@@ -32,7 +32,13 @@ from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG
 
 EVERY = serve.Options.everySetting()
-COMMANDS: list[type[CommandOptions]] = [connect.Options, discard.Options, echo.Options, serve.Options]
+COMMANDS: list[type[CommandOptions]] = [
+    connect.Options,
+    discard.Options,
+    echo.Options,
+    forward.Options,
+    serve.Options,
+]
 
 
 @pytest.fixture(autouse=True)
@@ -270,9 +276,9 @@ def test_errorsOfTwistedsParserAreSentencesToo() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "net: name a command (connect, discard, echo, serve)"),
+        ([], "net: name a command (connect, discard, echo, forward, serve)"),
         (["ecko"], "net: there is no command 'ecko'; did you mean echo?"),
-        (["zzz"], "net: there is no command 'zzz'; there are connect, discard, echo, serve"),
+        (["zzz"], "net: there is no command 'zzz'; there are connect, discard, echo, forward, serve"),
         (["--listen", ":80", "echo"], "net: --listen stands before the command"),
         (["-n"], "net: -n stands before the command"),
     ],
@@ -386,17 +392,25 @@ def test_everySettingIsReadByItsParser() -> None:
                 one.read("%")
 
 
+def ofForwardAlone() -> list[Setting]:
+    """What ``net forward`` does not share with every service, word for word."""
+    shared = [one for group in SETTINGS.values() for one in group]
+    return [one for one in forward.Options.everySetting() if one not in shared]
+
+
 @pytest.mark.parametrize(
-    ("part", "settings"),
+    ("program", "settings"),
     [
-        (0, [*(one for group in SETTINGS.values() for one in group), *serve.HANDLER_SETTINGS]),
-        (1, connect.Options.everySetting()),
+        ("", [*(one for group in SETTINGS.values() for one in group), *serve.HANDLER_SETTINGS]),
+        ("forward", ofForwardAlone()),
+        ("connect", connect.Options.everySetting()),
     ],
-    ids=["services", "connect"],
+    ids=["services", "forward", "connect"],
 )
-def test_theManualHasEveryOption(part: int, settings: list[Setting]) -> None:
+def test_theManualHasEveryOption(program: str, settings: list[Setting]) -> None:
     page = Path(__file__).parent.parent.parent / "docs" / "manual" / "service.rst"
-    text = page.read_text().split(".. program:: net connect\n")[part]
+    first, *others = re.split(r"(?m)^\.\. program:: net ([a-z]+)\n", page.read_text())
+    text = {"": first, **dict(zip(others[::2], others[1::2], strict=True))}[program]
     rows = {}
     for match in re.finditer(r"(?ms)^\.\. option:: --([a-z-]+)(?: ([A-Z]+))?\n\n(.*?)(?=^\.\. |^[^ \n]|\Z)", text):
         rows[match[1]] = (match[2] or "", " ".join(match[3].split()))

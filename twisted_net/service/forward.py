@@ -133,7 +133,8 @@ _DATAGRAMS: Final = (
         "N",
         orNone(parseCount, positive=False),
         None,
-        "A flow is over after so many datagrams from the target, too: 1 for DNS, 0 where none is awaited.",
+        "Datagrams that the target answers to each one of the client's; when all of them have come, the flow is over: "
+        "1 for DNS, 0 where none is awaited.",
     ),
     Setting(
         "limit-flows",
