@@ -27,6 +27,8 @@ def test_callsPerEchoedSegmentOnEpoll() -> None:
     assert counts["net"] - counts["bare"] <= -20, counts
     assert counts["streams"] - counts["bare"] <= -9, counts
     assert counts["net"] > 20, counts
+    # There and back: two segments, on two connections.
+    assert counts["forward"] < counts["bare"], counts
 
 
 def test_callsPerEchoedSegmentOnUvloop() -> None:
@@ -36,3 +38,4 @@ def test_callsPerEchoedSegmentOnUvloop() -> None:
     assert counts["bare"] == 3, counts
     assert counts["net"] <= 7, counts
     assert counts["streams"] <= 20, counts
+    assert counts["forward"] <= 14, counts

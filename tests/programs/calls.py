@@ -1,6 +1,6 @@
-"""Counts the Python calls per echoed 64-byte segment: a bare Protocol, and both faces.
+"""Counts the Python calls per echoed 64-byte segment: a bare Protocol, both faces, and a forwarder there and back.
 
-``python calls.py REACTOR`` prints one JSON object: ``{"bare": 51.0, "net": 27.0, "streams": 40.0}``.
+``python calls.py REACTOR`` prints one JSON object: ``{"bare": 51.0, "net": 27.0, "streams": 40.0, "forward": 42.0}``.
 ``sys.setprofile`` reports a ``call`` for each Python frame;
 calls of C functions are not counted.
 """
@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 
 from twisted_net import net, streams  # noqa: E402
+from twisted_net.forward import Forwarder  # noqa: E402
 
 reactor: Any = globalReactor
 SEGMENT = b"x" * 64
@@ -44,6 +45,13 @@ def onConnection(client: net.Socket) -> None:
 async def serve(stream: streams.Stream) -> None:
     while data := await stream.read():
         await stream.write(data)
+
+
+def elsewhere(listener: socket.socket) -> None:
+    """The forwarder's target, in a thread that is not counted: echoes one connection."""
+    with listener, listener.accept()[0] as connection:
+        while data := connection.recv(65536):
+            connection.sendall(data)
 
 
 class Count:
@@ -97,6 +105,10 @@ def main() -> None:
         await listeners[0].serve(serve)
 
     Deferred.fromCoroutine(listen())
+    target = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=elsewhere, args=(target,)).start()
+    forwarded: list[Any] = []
+    Forwarder([f"127.0.0.1:{target.getsockname()[1]}"]).listen("127.0.0.1:0").addCallback(forwarded.append)
 
     def work() -> None:
         try:
@@ -105,6 +117,7 @@ def main() -> None:
                 "bare": bare.getHost().port,
                 "net": server.port.getHost().port,
                 "streams": listeners[0].address.port or 0,
+                "forward": forwarded[0].getHost().port,
             }
             counts = {name: measure(port) for name, port in ports.items()}
             print(json.dumps(counts), flush=True)

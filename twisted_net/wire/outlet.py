@@ -106,16 +106,18 @@ class Batch:
         self._soon = soon
         self._outlets: list[Outlet] = []
 
-    def add(self, outlet: Outlet) -> None:
-        """*outlet* has gathered something."""
+    def begin(self) -> list[Outlet]:
+        """The outlets that have gathered something in this turn, for one more to be added."""
         if not self._outlets:
             self._soon(self._leave)
-        self._outlets.append(outlet)
+        return self._outlets
 
     def _leave(self) -> None:
         outlets, self._outlets = self._outlets, []
         for outlet in outlets:
-            outlet.leave()
+            outlet.uncork()
+            if outlet.unsent:
+                outlet.sinkFull()
 
 
 class OutletOwner(Protocol):
@@ -312,21 +314,16 @@ class Outlet:
             self.unsent = size
             self.corked = True
             self.gathered = [data]
-            self.batch.add(self)
+            self.batch.begin().append(self)
             return
         self.unsent = self._sendNow(data)
         if self.unsent:
-            self._sinkFull()
+            self.sinkFull()
         if size >= SEGMENT:
             self.source.segmentFull(size)  # type: ignore[union-attr]  # who forwards has set it
 
-    def leave(self) -> None:
-        """The turn is over: what was forwarded in it goes to the kernel."""
-        self.uncork()
-        if self.unsent:
-            self._sinkFull()
-
-    def _sinkFull(self) -> None:
+    def sinkFull(self) -> None:
+        """What was forwarded does not fit: the source hears of it, and the owner when it is sent."""
         self._owing = self._alert = True
         if self.source is not None:
             self.source.sinkFull()
