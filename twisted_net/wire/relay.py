@@ -104,7 +104,7 @@ class Straight:
     :param batch: with which small segments leave; None: each at once.
     """
 
-    __slots__ = ("_before", "_full", "_sink", "_soon", "_source", "_splice", "_splices")
+    __slots__ = ("_before", "_full", "_fullBytes", "_sink", "_soon", "_source", "_splice", "_splices")
 
     def __init__(
         self,
@@ -117,7 +117,8 @@ class Straight:
         self._sink = sink
         self._splices = splices
         self._splice: Splice | None = None
-        self._full = 0  # full segments, in a row
+        self._full = 0  # full segments, with not more than as much between them
+        self._fullBytes = 0  # what they had
         self._before = 0  # bytes that had come before the first of them
         self._soon: IDelayedCall | None = None
         sink.outlet.source = self
@@ -139,10 +140,11 @@ class Straight:
         if self._splices is None:
             return
         before = self._source.bytesRead - size
-        if not self._full or before - self._before > 2 * self._full * size:
+        if not self._full or before - self._before > 2 * self._fullBytes:
             # Others came between, and were more: this is the first one, again.
-            self._full, self._before = 0, before
+            self._full, self._fullBytes, self._before = 0, 0, before
         self._full += 1
+        self._fullBytes += size
         if self._full >= FULL and self._soon is None and not self._sink.outlet.unsent:
             # Not from within the source's own reading.
             self._soon = self._source.reactor.callLater(0, self._goOver)
@@ -154,8 +156,10 @@ class Straight:
             if self._splice is not None or not self._sink.outlet.unsent:
                 self._full = 0
 
-    def _wentBack(self) -> None:
+    def _wentBack(self, again: bool) -> None:
         self._splice = None
+        if not again:
+            self._splices = None
 
     # Carrier
 
@@ -171,7 +175,7 @@ class Straight:
 
     def closed(self) -> None:
         """Nothing more will come."""
-        self._stop()
+        self._letGo()
         self._sink.close()
 
     def failed(self, error: Exception) -> None:
@@ -184,11 +188,18 @@ class Straight:
 
     def part(self) -> None:
         """Let go of both."""
-        self._stop()
-        self._splices = None
+        self._letGo()
         if self._sink.outlet.source is self:
-            self._sink.outlet.source = self._sink.outlet.batch = None
+            self._sink.outlet.source = None
         self._source.resume(PEER)
+
+    def _letGo(self) -> None:
+        """What is under way goes to the sink, as far as there is one."""
+        self._splices = None
+        splice = self._splice
+        if splice is not None:
+            splice.release()
+        self._stop()
 
     def _stop(self) -> None:
         soon, self._soon = self._soon, None
@@ -294,7 +305,8 @@ class _Party:
 
     def readEnded(self) -> None:
         """Its peer has ended."""
-        self.carrier.ended()
+        if not self._peer.gone:
+            self.carrier.ended()
 
     def writeEnded(self) -> None:
         """The end was passed on."""
@@ -308,7 +320,7 @@ class _Party:
         self.gone = True
         self._peer.carrier.part()
         if self._peer.gone:
-            self.carrier.part()
+            pass  # its own was parted then, with its sink
         elif error is None:
             self.carrier.closed()
         else:

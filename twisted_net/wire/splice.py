@@ -12,6 +12,7 @@ segments in a row were as large as one read can be, and comes back when it goes 
 
     segments --- FULL full ones, and the sink has taken all of them ---> splice
     segments <-- EOF, or little for a while, and the pipe is empty  ---- splice
+    segments <-- a socket that cannot be spliced, or the two part  ----- splice, and what is in the pipe comes along
                  an error on either side ends that connection
 
 *Whose descriptors.* The transports keep theirs, and stay as they are: the source is paused (owner ``"splice"``), the
@@ -21,6 +22,11 @@ them. `Splice.stop` has to be called as soon as one of the two connections is go
 
 *An end is not passed on here.* At EOF the direction goes back, and the transport reads the same EOF once more, by
 itself. Errors are read once only: they are told to the connection that they belong to.
+
+*Last words.* A sink that fails may have said something before, and closed while more was on its way to it: so does a
+server that has had enough of an upload. Its transport would read one segment of that before it writes, and finds that
+it cannot. Here the failure can be known first (epoll tells of it without asking for anything to be read), so whatever
+lies unread is delivered before the connection is given up, unless its reading stands still.
 
 *Readiness.* EAGAIN of a splice into the pipe means that the socket is empty or that the pipe is full, and nobody says
 which. So what is in the pipe is first moved out, and then a splice that moves nothing means the socket. While the sink
@@ -51,6 +57,7 @@ from zope.interface import implementer
 
 from twisted_net.interfaces import ISimulatedSocket
 from twisted_net.wire import layers
+from twisted_net.wire.outlet import SEGMENT
 from twisted_net.wire.protocol import SocketProtocol
 
 __all__ = ["LIMIT", "PIPE_SIZE", "Splice", "Splices"]
@@ -82,6 +89,11 @@ LITTLES: Final = 16
 QUIET: Final = 1.0
 """Seconds without a byte, after which it does too, so that nobody keeps a pipe for nothing."""
 
+_UNABLE: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOBUFS}
+)
+"""Errors that say nothing of the connection, but that it cannot be carried in this way (splice(2))."""
+
 _AVAILABLE: Final = hasattr(os, "splice")
 _FLAGS: Final = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE if _AVAILABLE else 0
 
@@ -93,20 +105,41 @@ class Splices:
     :param limit: at most so many at a time; 0 for none.
     """
 
-    __slots__ = ("limit", "living", "total")
+    __slots__ = ("_living", "limit", "total")
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
-        #: Directions that are spliced now.
-        self.living = 0
         #: How often one went over.
         self.total = 0
+        self._living: dict[SocketProtocol, Splice] = {}  # by their sources
 
-    def begin(self, source: SocketProtocol, sink: SocketProtocol, ended: Callable[[], object]) -> Splice | None:
+    @property
+    def living(self) -> int:
+        """Directions that are spliced now."""
+        return len(self._living)
+
+    def entered(self, source: SocketProtocol, splice: Splice) -> None:
+        """What comes from *source* is spliced."""
+        self._living[source] = splice
+        self.total += 1
+
+    def left(self, source: SocketProtocol) -> None:
+        """It is no more."""
+        del self._living[source]
+
+    def giveBack(self, source: SocketProtocol) -> None:
+        """If what comes from *source* is spliced, that ends now."""
+        splice = self._living.get(source)
+        if splice is not None:
+            splice.goBack()
+
+    def begin(self, source: SocketProtocol, sink: SocketProtocol, ended: Callable[[bool], object]) -> Splice | None:
         """
         Have the kernel carry what comes from *source* to *sink*, if that can be.
 
-        :param ended: called when the direction has gone back, and is the transports' business again; not after `stop`.
+        :param ended: called when the direction goes back, and is the transports' business again: with True, or with
+            False when it is not to be tried again, since it cannot be spliced. Not called for `Splice.stop`, nor for
+            `Splice.release`.
         :returns: None when it cannot be: nothing has changed then.
         """
         if (
@@ -117,7 +150,7 @@ class Splices:
             return None
         try:
             return Splice(self, source, sink, ended)
-        except OSError:  # no descriptor is left, or no pipe worth the name
+        except OSError:  # no descriptor is left, no pipe worth the name, or nothing more can be watched
             return None
 
 
@@ -156,7 +189,7 @@ class Splice:
     )
 
     def __init__(
-        self, splices: Splices, source: SocketProtocol, sink: SocketProtocol, ended: Callable[[], object]
+        self, splices: Splices, source: SocketProtocol, sink: SocketProtocol, ended: Callable[[bool], object]
     ) -> None:
         self._source = source
         self._sink = sink
@@ -167,24 +200,23 @@ class Splice:
         self._moved = False
         self._awaitsRoom = False
         self._closed = False
+        reactor: Any = source.reactor
         opened = [*os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)]
         try:
             _widen(opened[1])
             for protocol in (source, sink):
                 opened.append(os.dup(_descriptorOf(protocol)))
+            self._pipe = (opened[0], opened[1])
+            self._sourceSide = _Side(opened[2], self._turn, self._sourceFailed)
+            self._sinkSide = _Side(opened[3], self._turn, self._sinkFailed)
+            reactor.addReader(self._sourceSide)
         except OSError:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        self._pipe = (opened[0], opened[1])
-        self._sourceSide = _Side(opened[2], self._turn, self._sourceFailed)
-        self._sinkSide = _Side(opened[3], self._turn, self._sinkFailed)
-        splices.living += 1
-        splices.total += 1
+        splices.entered(source, self)
         source.pause(OWNER)
-        reactor: Any = source.reactor
-        self._quiet: IDelayedCall | None = reactor.callLater(QUIET, self._look)
-        reactor.addReader(self._sourceSide)
+        self._quiet: IDelayedCall = reactor.callLater(QUIET, self._look)
 
     @property
     def underWay(self) -> int:
@@ -196,21 +228,38 @@ class Splice:
         if self._closed:
             return
         self._closed = True
-        self._splices.living -= 1
-        quiet, self._quiet = self._quiet, None
-        if quiet is not None:
-            quiet.cancel()
+        self._splices.left(self._source)
+        self._quiet.cancel()
         reactor: Any = self._source.reactor
         reactor.removeReader(self._sourceSide)
         reactor.removeWriter(self._sinkSide)
         for descriptor in (self._sourceSide.number, self._sinkSide.number, *self._pipe):
             os.close(descriptor)
 
-    def _goBack(self) -> None:
-        """The pipe is empty: reading goes on by the transport."""
+    def release(self) -> None:
+        """
+        Give the direction back to the transports now: the sink's sends what is in the pipe, the source's reads on.
+        Harmless when it was done.
+        """
+        if self._closed:
+            return
+        rest = []
+        while self._inPipe:
+            rest.append(os.read(self._pipe[0], self._inPipe))
+            self._inPipe -= len(rest[-1])
         self.stop()
-        self._ended()
+        if rest:
+            self._sink.outlet.forward(b"".join(rest))
         self._source.resume(OWNER)
+
+    def goBack(self, again: bool = True) -> None:
+        """
+        As `release`, told to whoever has begun it.
+
+        :param again: whether it may be tried again.
+        """
+        self._ended(again)
+        self.release()
 
     def _turn(self) -> None:
         """Something is ready: move what can be moved."""
@@ -218,30 +267,26 @@ class Splice:
         ended = False
         for _ in range(ROUNDS):
             came = self._fill()
-            if came is None or self._closed:
+            if came is None:
                 return
             ended = came == 0
-            went = self._drain()
+            moved += self._drain()
             if self._closed:
                 return
-            moved += went
             if self._inPipe:
                 self._awaitRoom()
-                break
+                return
             if ended or came < 0:
                 break
-        self._count(moved)
-        if self._inPipe:
-            return
         self._awaitBytes()
         self._little = 0 if moved > LITTLE else self._little + 1
         if ended or self._little >= LITTLES:
-            self._goBack()
+            self.goBack()
 
     def _fill(self) -> int | None:
         """
         Move what has come into the pipe; how many bytes: 0 at the end, -1 when there are none, or no room for them.
-        None when that was the connection's end.
+        None when it is over.
         """
         if self._awaitsRoom:
             return -1
@@ -250,7 +295,7 @@ class Splice:
         except BlockingIOError:
             return -1
         except OSError as error:
-            self._sourceFailed(error)
+            self._stumbled(error, self._sourceFailed)
             return None
         self._inPipe += came
         self._source.carriedBeside(came)
@@ -259,24 +304,30 @@ class Splice:
     def _drain(self) -> int:
         """Move what is in the pipe on; how many bytes."""
         went = 0
+        failure: OSError | None = None
         while self._inPipe:
             try:
                 size = os.splice(self._pipe[0], self._sinkSide.number, self._inPipe, flags=_FLAGS)
             except BlockingIOError:
                 break
             except OSError as error:
-                self._sinkFailed(error)
+                failure = error
                 break
             self._inPipe -= size
             went += size
         if went:
             self._awaitsRoom = False
+            self._moved = True
+            self._sink.outlet.carriedBeside(went)
+        if failure is not None:
+            self._stumbled(failure, self._sinkFailed)
         return went
 
-    def _count(self, moved: int) -> None:
-        if moved:
-            self._moved = True
-            self._sink.outlet.carriedBeside(moved)
+    def _stumbled(self, error: OSError, failed: Callable[[OSError], object]) -> None:
+        if error.errno in _UNABLE:
+            self.goBack(again=False)
+        else:
+            failed(error)
 
     def _awaitRoom(self) -> None:
         reactor: Any = self._source.reactor
@@ -294,18 +345,38 @@ class Splice:
         reactor: Any = self._source.reactor
         self._quiet = reactor.callLater(QUIET, self._look)
         if not self._moved and not self._inPipe:
-            self._goBack()
+            self.goBack()
         self._moved = False
 
     def _sourceFailed(self, error: OSError | None) -> None:
-        self._fail(self._source, self._sourceSide, error)
+        if not self._closed:
+            self._fail(self._source, _numberOf(error, self._sourceSide))
 
     def _sinkFailed(self, error: OSError | None) -> None:
-        self._fail(self._sink, self._sinkSide, error)
+        if self._closed:
+            return
+        number = _numberOf(error, self._sinkSide)
+        self._hearOut()
+        if not self._closed:
+            self._fail(self._sink, number)
 
-    def _fail(self, protocol: SocketProtocol, side: _Side, error: OSError | None) -> None:
+    def _hearOut(self) -> None:
+        """Deliver what the sink had said before it failed: its transport does not come to it any more."""
+        sink = self._sink
+        self._splices.giveBack(sink)
+        while sink.state.canRead and not sink.pressure.paused:
+            try:
+                data = os.read(self._sinkSide.number, SEGMENT)
+            except OSError:
+                return
+            if not data:
+                return
+            sink.dataReceived(data)
+            if self._closed:
+                return
+
+    def _fail(self, protocol: SocketProtocol, number: int | None) -> None:
         """A connection has failed, as its transport will never hear: the error is told once."""
-        number = error.errno if error is not None else _errorOf(side.number)
         self.stop()
         layers.drop(protocol.transport, Failure(_loss(number)))
 
@@ -361,10 +432,15 @@ def _descriptorOf(protocol: SocketProtocol) -> int:
     return skt.fileno()
 
 
-def _errorOf(number: int) -> int:
-    """What a socket has to say of itself: an errno, or 0."""
-    with socket.socket(fileno=os.dup(number)) as skt:
+def _numberOf(error: OSError | None, side: _Side) -> int | None:
+    """What has failed: an errno. Without an error the socket is asked; 0, or None: it does not say."""
+    if error is not None:
+        return error.errno
+    skt = socket.socket(fileno=side.number)
+    try:
         return skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    finally:
+        skt.detach()
 
 
 def _loss(number: int | None) -> Exception:
