@@ -68,7 +68,7 @@ class Stage:
         #: States of targets that it told, in order.
         self.states: list[tuple[str, State]] = []
         self.forwarder: Forwarder
-        self._door = DOOR
+        self.door = DOOR
         self._folder = ""
         self._streams: list[Stream] = []
 
@@ -115,14 +115,14 @@ class Stage:
         place = door or (DOOR if self.network is not None else "127.0.0.1:0")
         port: Any = await self.forwarder.listen(place)
         if self.network is None:
-            self._door = door or f"127.0.0.1:{port.getHost().port}"
+            self.door = door or f"127.0.0.1:{port.getHost().port}"
         return self.forwarder
 
     # -- clients
 
     async def connect(self, host: str = "client", **options: Any) -> Stream:
         """A client that is connected to the forwarder, whatever comes of it."""
-        return self.keep(await streams.connect(self._door, reactor=self.reactor(host), **options))
+        return self.keep(await streams.connect(self.door, reactor=self.reactor(host), **options))
 
     def keep(self, stream: Stream) -> Stream:
         """See to it that it is gone in the end."""
