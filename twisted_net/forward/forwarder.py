@@ -23,8 +23,8 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from twisted_net.address import EndpointTarget, UdpTarget, parseTarget
 from twisted_net.address import Target as Place
-from twisted_net.address import UdpTarget, parseTarget
 from twisted_net.errors import AbortedError, ClosedError, NetError, OptionError, ResetError
 from twisted_net.forward.checks import Check, Checks
 from twisted_net.forward.faulty import chanceOf, faultyWay
@@ -40,6 +40,7 @@ from twisted_net.wire import datagram
 from twisted_net.wire.casting import DatagramOptions
 from twisted_net.wire.clocks import limitOf
 from twisted_net.wire.datagram import DatagramPort
+from twisted_net.wire.dial import clientEndpoint
 from twisted_net.wire.factory import SocketFactory
 from twisted_net.wire.limits import Limits
 from twisted_net.wire.listen import BACKLOG, ListeningPort, listen
@@ -165,6 +166,9 @@ class Forwarder:
         self._closed = False
 
         everybody = [_asTarget(one, False) for one in targets] + [_asTarget(one, True) for one in backups]
+        for one in everybody:
+            if isinstance(one.where, EndpointTarget):
+                clientEndpoint(reactor, one.where)  # a mistake of now, and not of every connection later
         if not everybody:
             raise OptionError("there is no target; give one, such as 127.0.0.1:80")
         rise, fall = (2, 3) if check is None else (check.rise, check.fall)
@@ -305,10 +309,10 @@ class Forwarder:
         hook = session.hook
         if hook is None or not hook.seesData:
             return way
-        make, see = way or Straight, partial(hook.data, direction)
+        make, show = way or Straight, partial(session.tell, "data", hook.data, direction)
 
         def observed(source: SocketProtocol, sink: SocketProtocol) -> Carrier:
-            return Observed(make(source, sink), see)
+            return Observed(make(source, sink), show)
 
         return observed
 

@@ -24,7 +24,8 @@ Direction: TypeAlias = Literal["upstream", "downstream"]
 
 class Hook:
     """
-    Hears of one session. Override what you want to know; what raises is logged, and ends that session.
+    Hears of one session. Override what you want to know; what raises is logged, and ends that session with RST on both
+    sides.
     """
 
     def connected(self, session: Session) -> None:
@@ -43,13 +44,17 @@ class Hook:
 
 
 class Observed:
-    """A carrier whose segments are shown to *see* first."""
+    """
+    A carrier whose segments are shown to somebody first.
 
-    __slots__ = ("_carrier", "_see", "closed", "drained", "ended", "failed", "part")
+    :param show: shows a segment, and returns whether it is to be carried.
+    """
 
-    def __init__(self, carrier: Carrier, see: Callable[[bytes], object]) -> None:
+    __slots__ = ("_carrier", "_show", "closed", "drained", "ended", "failed", "part")
+
+    def __init__(self, carrier: Carrier, show: Callable[[bytes], bool]) -> None:
         self._carrier = carrier
-        self._see = see
+        self._show = show
         self.drained = carrier.drained
         self.ended = carrier.ended
         self.closed = carrier.closed
@@ -59,10 +64,10 @@ class Observed:
     @property
     def receive(self) -> Callable[[bytes], object]:
         """Shows, and hands on."""
-        see, receive = self._see, self._carrier.receive
+        show, receive = self._show, self._carrier.receive
 
         def observed(data: bytes) -> None:
-            see(data)
-            receive(data)
+            if show(data):
+                receive(data)
 
         return observed

@@ -256,7 +256,7 @@ class Session:
             batch=self._plan.batch,
         )
         if self.hook is not None:
-            self._client.call("connected", self.hook.connected, self)
+            self.tell("connected", self.hook.connected, self)
         self._client.resume(TARGET)
 
     def _notConnected(self, failure: Failure) -> None:
@@ -312,6 +312,21 @@ class Session:
 
     def limitPassed(self, name: str, action: str) -> None:
         """What that means comes with `connectionClosed`."""
+
+    def tell(self, where: str, method: Callable[..., object], *args: object) -> bool:
+        """
+        Call a hook's method. When it raises, that is logged, and the session ended on both sides: neither shall take
+        what it was sent for all there was.
+
+        :returns: False when it has raised.
+        """
+        try:
+            method(*args)
+        except Exception as error:
+            self.raised(where, error)
+            self.abort(error)
+            return False
+        return True
 
     def raised(self, where: str, error: Exception) -> None:
         """A hook has raised."""
@@ -376,10 +391,7 @@ class Session:
             error=error,
         )
         if self.hook is not None:
-            try:
-                self.hook.closed(self, ended)
-            except Exception as raised:
-                self.raised("closed", raised)
+            self.tell("closed", self.hook.closed, self, ended)
         self._plan.over(self, ended)
         # What a hook keeps of a session keeps no connection.
         self._introduction = None
