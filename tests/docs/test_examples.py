@@ -397,7 +397,6 @@ def test_forwardBalance(start: Start, tmp_path: Path) -> None:
         terminated(program)
 
 
-@pytest.mark.xfail(reason="a reset takes back what was delivered in the same turn")
 def test_forwardFaults(start: Start) -> None:
     lines = [
         "nothing: 1000 bytes",

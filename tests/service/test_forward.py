@@ -27,6 +27,7 @@ from twisted_net.net import createServer
 from twisted_net.sansio.faults import Faults, Latency, Loss, Slicer
 from twisted_net.service import forward
 from twisted_net.service.launch import Launch
+from twisted_net.wire import dial
 from twisted_net.wire.limits import Limits
 
 HERE = ("--listen", "127.0.0.1:0")
@@ -222,9 +223,10 @@ TO = ("--target", "127.0.0.1:80")
         (["--target", ":80;wait=1"], "'wait=1' is no weight"),
         (["--target", ":80;"], "'' is no weight"),
         (["--target", "unixgram:/run/x"], "--target: 'unixgram:/run/x': UNIX datagrams are not forwarded; use UDP, or"),
-        (["--target", "tcp:eighty"], "--target: 'tcp:eighty' is no endpoint to connect to: "),
+        (["--target", "tcp:eighty"], "'tcp:eighty' is no endpoint to connect to: "),
         (["--target", "gopher:x:70"], "no endpoint to connect to: Unknown endpoint type: 'gopher'; correct it, or"),
-        ([*TO, "--backup", "gopher:x:70"], "--backup: 'gopher:x:70' is no endpoint"),
+        (["--target", "unix:/x:mode=660"], "has a mode, which only who listens can set; leave it out"),
+        ([*TO, "--backup", "gopher:x:70"], "'gopher:x:70' is no endpoint"),
         (["--target", "systemd:domain=INET:index=0"], "is no endpoint to connect to"),
         (["--target", "host name:80"], "is neither an IP address nor a name"),
         ([*TO, *TO], "the target 127.0.0.1:80 is given twice; leave one out, or give it a weight"),
@@ -283,7 +285,7 @@ def test_anEndpointsErrorOfManyLines(monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(reactor: object, text: str) -> None:
         raise ValueError("one\n  two" if "many" in text else "")
 
-    monkeypatch.setattr(forward, "clientFromString", parse)
+    monkeypatch.setattr(dial, "clientFromString", parse)
     assert "'odd:many' is no endpoint to connect to: one two; correct it" in refused(*HERE, "--target", "odd:many")
     assert "'odd:none' is no endpoint to connect to: ValueError; correct it" in refused(*HERE, "--target", "odd:none")
 

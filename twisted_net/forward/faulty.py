@@ -188,7 +188,8 @@ class Faulty:
         self._over = True
         self._items.clear()
         error = self._failure or ResetError("the connection was reset by a fault that was asked for (reset_peer)")
-        self._sink.abort(error)
+        # What was delivered before it has got through: to abort now would take it back.
+        self._sink.outlet.whenSent(lambda failure: self._sink.abort(error))
         self._source.abort(error)
 
     def _wait(self) -> None:

@@ -75,7 +75,7 @@ class Target:
     :param weight: how much more of the clients it gets than one of weight 1; overrides the text's.
     :param backup: it is used only while no other target is up.
     :raises AddressError: it is no address.
-    :raises OptionError: the weight is out of range.
+    :raises OptionError: the weight is out of range, or the address of a socket's file has a mode.
     """
 
     def __init__(self, where: Where | str, *, weight: int | None = None, backup: bool = False) -> None:
@@ -86,6 +86,8 @@ class Target:
             raise AddressError(
                 f'{where!r} is no target; give a text such as "127.0.0.1:80" or "/run/x.sock;weight=3"', address=where
             )
+        if isinstance(where, UnixTarget) and where.mode is not None:
+            raise OptionError(f"the target {where} has a mode, which only who listens can set; leave it out")
         #: Its address.
         self.where: Where = where
         #: What it is called in logs and counts: its address.

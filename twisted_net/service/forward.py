@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from twisted.internet.endpoints import clientFromString
-
-from twisted_net.address import EndpointTarget, UnixTarget
-from twisted_net.errors import AddressError, NetError, OptionError
+from twisted_net.address import UnixTarget
+from twisted_net.errors import NetError, OptionError
 from twisted_net.forward import Check, Forwarder, Target
 from twisted_net.sansio.balance import BALANCES
 from twisted_net.sansio.faults import Faults
@@ -299,8 +297,6 @@ class Options(ServiceOptions):
             forwarder.checkPlace(where)
             for target in forwarder.targets:
                 _refuseItself(where, target)
-        for target in forwarder.targets:
-            _checkEndpoint(reactor, target)
         return forwarder
 
 
@@ -310,21 +306,6 @@ def _refuseItself(place: object, target: Target) -> None:
     own = isinstance(place, UnixTarget) and isinstance(where, UnixTarget) and place.path == where.path
     if own or where == place:
         raise OptionError(f"{target.name} is a place to listen and a target, too; what comes would go round for ever")
-
-
-def _checkEndpoint(reactor: Any, target: Target) -> None:
-    """A text that is no endpoint is a mistake of now, and not of every connection later."""
-    if not isinstance(target.where, EndpointTarget):
-        return
-    try:
-        clientFromString(reactor, target.where.description)
-    except Exception as error:  # each kind reads its own arguments, and raises what it happens to
-        option = "--backup" if target.backup else "--target"
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise AddressError(
-            f"{option}: {target.name!r} is no endpoint to connect to: {why}; correct it, or write host:port or /path",
-            address=target.where,
-        ) from error
 
 
 def makeService(options: Options) -> Launch:

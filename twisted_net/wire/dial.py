@@ -23,7 +23,7 @@ from twisted_net.wire.lookup import lookup
 from twisted_net.wire.options import SocketOptions
 from twisted_net.wire.race import Race, notConnected
 
-__all__ = ["dial", "interleave"]
+__all__ = ["clientEndpoint", "dial", "interleave"]
 
 OnLookup: TypeAlias = Callable[[NetError | None, str, int, str], object]
 
@@ -148,7 +148,7 @@ def _nobody(*news: object) -> None:
 async def _dialEndpoint(
     reactor: Any, factory: IProtocolFactory, where: Any, options: SocketOptions | None
 ) -> IProtocol:
-    endpoint = _endpoint(reactor, where) if isinstance(where, EndpointTarget) else where
+    endpoint = clientEndpoint(reactor, where) if isinstance(where, EndpointTarget) else where
     if not IStreamClientEndpoint.providedBy(endpoint):
         raise AddressError(
             f"{where!r} is nothing to connect to; give a TcpTarget, a UnixTarget, or an endpoint or its text",
@@ -160,13 +160,19 @@ async def _dialEndpoint(
     return protocol
 
 
-def _endpoint(reactor: Any, target: EndpointTarget) -> IStreamClientEndpoint:
+def clientEndpoint(reactor: Any, target: EndpointTarget) -> IStreamClientEndpoint:
+    """
+    Return the endpoint that a text describes.
+
+    :raises AddressError: it describes none that can be connected to.
+    """
     try:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, target.description)
     except Exception as error:
         # Each kind of endpoint reads its own arguments, and raises what it happens to.
+        why = " ".join(str(error).split()) or type(error).__name__
         raise AddressError(
-            f"{target.description!r} is no endpoint to connect to: {error or type(error).__name__}; "
+            f"{target.description!r} is no endpoint to connect to: {why}; "
             'correct it, or write "host:port" or "/path" for a plain one',
             address=target,
         ) from error
