@@ -27,7 +27,7 @@ from twisted_net.errors import LimitError, NetError
 from twisted_net.sansio.bucket import TokenBucket
 from twisted_net.wire import layers
 from twisted_net.wire.limits import Meter
-from twisted_net.wire.outlet import WINDOW, Outlet
+from twisted_net.wire.outlet import SEGMENT, SMALL, WINDOW, Batch, Outlet
 
 PLAIN: list[Any] = ["tcp", "unix", "policies"]
 TLS: list[Any] = [pytest.param(kind, marks=pytest.mark.tls) for kind in ENCRYPTED]
@@ -1095,7 +1095,6 @@ def withTheKernel(skt: socket.socket) -> int:
     return int(sent + unsent)
 
 
-
 @pytest.mark.tls
 @pytest.mark.parametrize("kind", ENCRYPTED)
 @pytest_twisted.ensureDeferred
@@ -1416,3 +1415,298 @@ async def test_answersOverARealConnection() -> None:
         ours.end()
         await peer.happened("readEnd")
         assert user.received == b""
+
+
+# What is forwarded
+
+
+class Spring:
+    """Where forwarded bytes come from."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def sinkFull(self) -> None:
+        self.events.append("full")
+
+    def segmentFull(self, size: int) -> None:
+        self.events.append(f"segment of {size}")
+
+
+def forwarding(**keywords: Any) -> tuple[Rig, Spring]:
+    rig = Rig(**keywords)
+    rig.kernel.take()
+    source = rig.outlet.source = Spring()
+    return rig, source
+
+
+def test_whatIsForwardedGoesAtOnce() -> None:
+    """It needs no event of the reactor's, and nobody hears of it."""
+    rig, source = forwarding()
+    rig.kernel.room = 100
+    rig.outlet.forward(b"hello, ")
+    rig.outlet.forward(b"world")
+    assert rig.kernel.taken == b"hello, world"
+    assert (rig.outlet.accepted, rig.outlet.sent, rig.outlet.unsent) == (12, 12, 0)
+    assert not rig.kernel.selector.writing
+    assert (source.events, rig.events, rig.timers) == ([], [], 0)
+
+
+def test_whatIsForwardedAndDoesNotFit() -> None:
+    """The source is told at once, and the owner when all is sent; once for each time."""
+    rig, source = forwarding()
+    for _ in range(2):
+        rig.kernel.room = 3
+        rig.outlet.forward(b"hello")
+        assert (rig.kernel.taken[-3:], rig.outlet.unsent, source.events) == (b"hel", 2, ["full"])
+        rig.kernel.take(1)
+        assert rig.events == []
+        rig.kernel.take()
+        assert (rig.kernel.taken[-5:], rig.outlet.unsent, rig.events) == (b"hello", 0, ["drained"])
+        source.events.clear()
+    rig.kernel.room = 5
+    rig.outlet.forward(b"again")
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.events, source.events) == (b"hellohelloagain", [], [])
+
+
+def test_oneThatComesAllTheSame() -> None:
+    """As from a transport that goes on delivering when it is paused: nothing is lost, or out of order."""
+    rig, source = forwarding(highWaterMark=10)
+    rig.outlet.forward(b"one, ")
+    rig.outlet.forward(b"two")
+    assert source.events == ["full"]
+    rig.outlet.forward(b", three")
+    assert source.events == ["full", "full"]
+    assert (rig.outlet.accepted, rig.outlet.unsent) == (15, 15)
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.outlet.unsent, rig.events) == (b"one, two, three", 0, ["drained"])
+
+
+def test_fullSegmentsAreTold() -> None:
+    rig, source = forwarding()
+    rig.kernel.room = 10**9
+    rig.outlet.forward(pattern(SEGMENT - 1))
+    assert source.events == []
+    rig.outlet.forward(pattern(SEGMENT))
+    rig.outlet.forward(pattern(SEGMENT + 5))
+    assert source.events == [f"segment of {SEGMENT}", f"segment of {SEGMENT + 5}"]
+    source.events.clear()
+    rig.kernel.room = 1
+    rig.outlet.forward(pattern(SEGMENT))
+    assert source.events == ["full", f"segment of {SEGMENT}"]
+
+
+def test_forwardedUnderAClock() -> None:
+    """It goes as straight, and the clock sees it."""
+    rig, source = forwarding()
+    rig.outlet.watchMoves(True)
+    rig.kernel.room = 100
+    rig.outlet.forward(b"hello")
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"hello", 0)
+    assert rig.events == ["moved"]
+    rig.outlet.carriedBeside(7)
+    assert rig.events == ["moved"]
+    assert (rig.outlet.accepted, source.events) == (12, [])
+
+
+SLOWLY: list[tuple[str, Callable[[Rig], object]]] = [
+    ("producer", lambda rig: rig.outlet.registerProducer(Pusher(), True)),
+    ("ending", lambda rig: rig.outlet.end()),
+    ("detached", lambda rig: rig.outlet.detach()),
+]
+
+
+@pytest.mark.parametrize(("why", "prepare"), SLOWLY)
+def test_forwardedWhereItMayNotGoStraight(why: str, prepare: Callable[[Rig], object]) -> None:
+    """Then it is written as anything else is."""
+    rig, source = forwarding(highWaterMark=10)
+    prepare(rig)
+    assert not rig.outlet.mayBePassed
+    rig.outlet.forward(b"hello")
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"", 5)
+    assert source.events == (["full"] if why == "detached" else [])
+    rig.outlet.forward(b", world")
+    assert source.events[-1:] == ["full"]
+    if why == "detached":
+        rig.attach()
+    rig.turn()
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"hello, world", 0)
+
+
+def test_forwardedToSomethingThatHasEnded() -> None:
+    """Nothing is accepted; whoever is there is told not to go on."""
+    rig, source = forwarding()
+    rig.outlet.shut()
+    rig.outlet.forward(b"hello")
+    assert (source.events, rig.outlet.accepted) == (["full"], 0)
+    rig.outlet.source = None
+    rig.outlet.forward(b"hello")
+    assert rig.outlet.accepted == 0
+
+
+def test_forwardedUnderARate() -> None:
+    rig, source = forwarding(meter=Meter(TokenBucket(1000)))
+    assert not rig.outlet.mayBePassed
+    rig.kernel.room = 10**6
+    rig.outlet.forward(pattern(3000))
+    assert rig.outlet.unsent > 0
+    assert source.events == []
+
+
+def test_carriedBeside() -> None:
+    """Counted as sent, in the order in which it was."""
+    rig, _ = forwarding()
+    rig.kernel.room = 100
+    rig.outlet.forward(b"hello")
+    rig.outlet.carriedBeside(1000)
+    rig.sent("told")
+    rig.outlet.forward(b"world")
+    assert (rig.outlet.accepted, rig.outlet.sent, rig.outlet.given) == (1010, 1010, 1010)
+    assert rig.events == []
+    rig.turn()
+    assert rig.events == ["told"]
+
+
+def test_mayBePassed() -> None:
+    rig = Rig(attach=False)
+    assert not rig.outlet.mayBePassed
+    rig.attach()
+    assert rig.outlet.mayBePassed
+    rig.outlet.write(b"x")
+    assert not rig.outlet.mayBePassed
+    rig.kernel.take()
+    assert rig.outlet.mayBePassed
+    rig.outlet.watchMoves(True)
+    assert rig.outlet.mayBePassed
+    rig.outlet.fail(NetError("gone", code="ECONNRESET"))
+    assert not rig.outlet.mayBePassed
+
+
+# What is forwarded, and leaves with others
+
+
+class Whole:
+    """The end of a reactor's turn, in the hand of the test."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def soon(self, call: Callable[[], object]) -> None:
+        self.waiting.append(call)
+
+    def end(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call()
+
+
+def batched(count: int) -> tuple[Whole, list[tuple[Rig, Spring]]]:
+    whole = Whole()
+    batch = Batch(whole.soon)
+    rigs = [forwarding() for _ in range(count)]
+    for rig, _ in rigs:
+        rig.outlet.batch = batch
+        rig.kernel.room = 10**6
+    return whole, rigs
+
+
+def test_smallOnesLeaveTogether() -> None:
+    whole, rigs = batched(3)
+    for _ in range(2):
+        for rig, _ in rigs:
+            rig.outlet.forward(b"hello, ")
+            rig.outlet.forward(b"world; ")
+            assert rig.outlet.unsent in (7, 14)
+            assert not rig.outlet.mayBePassed
+        assert len(whole.waiting) == 1
+        whole.end()
+        assert whole.waiting == []
+    for rig, source in rigs:
+        assert rig.kernel.taken == b"hello, world; " * 2
+        assert (rig.outlet.accepted, rig.outlet.unsent, rig.outlet.mayBePassed) == (28, 0, True)
+        assert not rig.kernel.selector.writing
+        assert (source.events, rig.events, rig.timers) == ([], [], 0)
+
+
+def test_largeOnesDoNotWait() -> None:
+    whole, ((rig, _),) = batched(1)
+    rig.outlet.forward(pattern(SMALL))
+    assert (rig.kernel.taken, whole.waiting) == (pattern(SMALL), [])
+    rig.outlet.forward(b"small")
+    rig.outlet.forward(pattern(SEGMENT))  # behind it, in order
+    whole.end()
+    assert rig.kernel.taken == pattern(SMALL) + b"small" + pattern(SEGMENT)
+    assert rig.outlet.unsent == 0
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_whatWaitedAndDoesNotFit(moves: bool) -> None:
+    whole, ((rig, source),) = batched(1)
+    rig.outlet.watchMoves(moves)
+    rig.kernel.room = 3
+    rig.outlet.forward(b"hello")
+    assert source.events == []
+    whole.end()
+    assert (rig.kernel.taken, rig.outlet.unsent, source.events) == (b"hel", 2, ["full"])
+    rig.kernel.take()
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"hello", 0)
+    assert rig.events[-1] == "drained"
+
+
+@pytest.mark.parametrize("verb", ["end", "shut", "detach"])
+def test_whatWaitsGoesBeforeTheEnd(verb: str) -> None:
+    whole, ((rig, _),) = batched(1)
+    rig.outlet.forward(b"hello")
+    getattr(rig.outlet, verb)()
+    whole.end()
+    rig.turn()
+    assert (rig.kernel.taken, rig.outlet.unsent) == (b"hello", 0)
+    assert rig.events == (["ended"] if verb == "end" else [])
+
+
+def test_whatWaitsIsLostWithTheConnection() -> None:
+    whole, ((rig, source),) = batched(1)
+    rig.outlet.forward(b"hello")
+    rig.outlet.source = None  # the two were parted
+    rig.outlet.fail(NetError("gone", code="ECONNRESET"))
+    whole.end()
+    assert rig.kernel.taken == b""
+    assert source.events == []
+
+
+def test_whatWaitsGoesWithAnAnswerToTheSameTurn() -> None:
+    """A segment of the sink's own is delivered meanwhile: that ends with what was gathered, whoever did."""
+    whole, ((rig, source),) = batched(1)
+    rig.kernel.room = 7
+    rig.outlet.forward(b"forwarded")
+    with delivery(rig.outlet):
+        rig.outlet.write(b", written")
+    assert rig.kernel.taken == b"forward"
+    whole.end()
+    assert source.events == ["full"]
+    rig.kernel.take()
+    assert rig.kernel.taken == b"forwarded, written"
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest_twisted.ensureDeferred
+async def test_forwardedOverARealConnection(kind: Kind) -> None:
+    """From one to the other, as fast as that reads."""
+    content = STREAM * 4
+    async with line(kind) as (source, _, speaker), line(kind) as (sink, user, listener):
+        # A carrier in two lines; relay.py has the real one.
+        spring = sink.outlet.source = Spring()
+        spring.sinkFull = lambda: source.pause("peer")  # type: ignore[method-assign]
+        user.hooks["drained"] = lambda: source.resume("peer")
+        source.attach(sink.outlet.forward)
+        listener.transport.pauseProducing()
+        speaker.write(content)
+        await turns(200)
+        assert source.pressure.owners == ("peer",)
+        assert sink.outlet.accepted == source.bytesRead < len(content)
+        listener.transport.resumeProducing()
+        await listener.until(lambda: len(listener.received) == len(content))
+        assert listener.received == content
+        assert (sink.outlet.unsent, sink.outlet.accepted) == (0, len(content))

@@ -13,7 +13,7 @@ from certificates import selfSigned
 from drivers import LARGEST_SEGMENT
 from lines import ENCRYPTED, Kind, Once, Stranger, User, line, pattern, sslContext
 from logs import LoggedErrors
-from turning import turns
+from turning import turns, until
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -1739,3 +1739,68 @@ async def test_bare(kind: Kind, verb: str) -> None:
             peer.goodbye()
         await user.happened("closed")
         assert user.error is None
+
+
+# Bytes that go another way
+
+
+@pytest_twisted.ensureDeferred
+async def test_carriedBeside(time: VirtualTime) -> None:
+    """It is counted, and the clocks see it."""
+    async with line(time=time, limits=Limits(idleTimeout=10)) as (ours, user, _):
+        time.advance(9)
+        ours.carriedBeside(1000)
+        time.advance(9)
+        assert (ours.bytesRead, user.received, user.events) == (1000, b"", ["opened"])
+        ours.outlet.carriedBeside(500)
+        assert ours.bytesWritten == 500
+        time.advance(9)
+        assert user.events == ["opened"]
+        time.advance(1)
+        await user.happened("closed")
+    protocol = SocketProtocol(User(), Clock())
+    protocol.carriedBeside(5)
+    assert protocol.bytesRead == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_mayBePassed() -> None:
+    """While nothing here would have to look at the bytes, or to keep them."""
+    async with line() as (ours, user, peer):
+        assert ours.mayBePassed
+        ours.pause("user")
+        assert not ours.mayBePassed
+        ours.resume("user")
+        assert ours.mayBePassed
+        ours.attach(None)
+        peer.write(b"held")
+        await until(lambda: ours.held)
+        assert not ours.mayBePassed
+        ours.attach(user.receive)
+        await user.until(lambda: user.received == b"held")
+        assert ours.mayBePassed
+        ours.end()
+        assert ours.mayBePassed
+        ours.drop()
+        assert not ours.mayBePassed
+
+
+@pytest_twisted.ensureDeferred
+async def test_mayNotBePassedBeforeAndAfter(time: VirtualTime) -> None:
+    assert not SocketProtocol(User(), Clock()).mayBePassed
+    async with line() as (ours, user, peer):
+        peer.transport.loseWriteConnection()
+        await user.happened("readEnded")
+        assert not ours.mayBePassed
+    # The first byte is waited for: it must be seen.
+    async with line(time=time, limits=Limits(handshakeTimeout=10)) as (ours, user, peer):
+        assert not ours.mayBePassed
+        peer.write(b"x")
+        await user.happened("data")
+        assert ours.mayBePassed
+    meter = Meter(TokenBucket(1e9))
+    async with line(readMeter=meter) as (ours, _, _):
+        assert not ours.mayBePassed
+    async with line(writeMeter=meter) as (ours, _, _):
+        assert ours.mayBePassed
+        assert not ours.outlet.mayBePassed
