@@ -203,7 +203,7 @@ class Pool:
         for tier in self._tiers:
             up = [target for target in tier if target.health.isUp(now) and target not in tried]
             if up:
-                return self._balance.pick(up, key)
+                return up[0] if len(up) == 1 else self._balance.pick(up, key)
         for tier in self._tiers:
             perhaps = [target for target in tier if target.health.passesChecks and target not in tried]
             if perhaps:

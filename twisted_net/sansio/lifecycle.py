@@ -51,6 +51,8 @@ class LifecycleError(Exception):
 class Input(Enum):
     """What can happen to a connection."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and a connection asks for a dozen
+
     DIAL = "dial"
     """An attempt to connect begins."""
     MADE = "made"
@@ -71,6 +73,8 @@ class Input(Enum):
 
 class State(Enum):
     """Where a connection stands; the members carry the two bits."""
+
+    __hash__ = object.__hash__
 
     IDLE = ("idle", "closed", False, False)
     DIALLING = ("dialling", "opening", False, True)
