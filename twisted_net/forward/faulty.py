@@ -135,7 +135,7 @@ class Faulty:
         if self._over:
             return
         if isinstance(error, TimedOutError) and error is self._source.verdict:
-            lost = self._items or self._sink.outlet.unsent or self._life.due() is not None
+            lost = bool(self._items or self._sink.outlet.unsent) or self._life.due() is not None
             self.part()
             (self._sink.abort if lost else self._sink.drop)(error)
             return
