@@ -867,7 +867,7 @@ async def test_aDeadlineWhileBytesAreUnderWay() -> None:
 # By chance
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 @both
 @patient
 async def test_byChance(kind: Kind, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -879,7 +879,7 @@ async def test_byChance(kind: Kind, seed: int, monkeypatch: pytest.MonkeyPatch) 
         if chance.random() < 0.5:
             narrow(scene.second.transport)
             narrow(scene.first.transport)
-        for _ in range(120):
+        for _ in range(250):
             side = chance.choice((scene.left, scene.right))
             act = chance.random()
             if act < 0.5:
@@ -903,4 +903,4 @@ async def test_byChance(kind: Kind, seed: int, monkeypatch: pytest.MonkeyPatch) 
         await scene.heard(scene.right)
         assert await scene.met.ended() is None
         assert scene.isRight()
-        assert scene.splices.total > 1
+        assert scene.splices.total
