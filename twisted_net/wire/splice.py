@@ -364,7 +364,7 @@ class Splice:
         """Deliver what the sink had said before it failed: its transport does not come to it any more."""
         sink = self._sink
         self._splices.giveBack(sink)
-        while sink.state.canRead and not sink.pressure.paused:
+        while not self._closed and sink.state.canRead and not sink.pressure.paused:
             try:
                 data = os.read(self._sinkSide.number, SEGMENT)
             except OSError:
@@ -372,8 +372,6 @@ class Splice:
             if not data:
                 return
             sink.dataReceived(data)
-            if self._closed:
-                return
 
     def _fail(self, protocol: SocketProtocol, number: int | None) -> None:
         """A connection has failed, as its transport will never hear: the error is told once."""
