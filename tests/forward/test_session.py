@@ -441,6 +441,18 @@ async def test_theLingeringCloseIsOverOnce(network: MemoryNetwork) -> None:
 
 
 @inCalm
+async def test_abortedWhileItLingers(network: MemoryNetwork) -> None:
+    async with between(network, dead=["one"], onFailure="close") as stage:
+        client = await stage.connect()
+        assert await client.read() == b""
+        (session,) = stage.forwarder.sessions
+        session.abort()
+        ended = await stage.over()
+        assert network.now < 1
+        assert isinstance(ended.error, RefusedError)  # why nobody served it is what matters
+
+
+@inCalm
 async def test_nobodyIsUp(network: MemoryNetwork) -> None:
     async with between(network, check=None, maxFails=1) as stage:
         for _ in range(3):
@@ -457,6 +469,21 @@ async def test_timeoutConnect(network: MemoryNetwork) -> None:
         await isReset(await stage.connect())
         assert network.now == pytest.approx(3, abs=0.01)
         assert isinstance((await stage.over()).error, TimedOutError)
+
+
+@patient
+async def test_anEndpoint() -> None:
+    """A target may be whatever Twisted can connect to."""
+    async with between() as stage:
+        host, _, port = stage.where("one").rpartition(":")
+        await stage.forwarder.close()
+        await stage.start([f"tcp:{host}:{port}"])
+        client, server = await stage.meet()
+        await client.write(b"x")
+        await client.end()
+        assert await server.readAll() == b"x"
+        await server.end()
+        assert (await stage.over()).target == f"tcp:{host}:{port}"
 
 
 @inCalm

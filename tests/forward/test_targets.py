@@ -121,6 +121,11 @@ def test_whatIsNoTarget(where: Any) -> None:
         Target(where)
 
 
+def test_aModeIsForWhoListens() -> None:
+    with pytest.raises(OptionError, match="has a mode"):
+        Target("unix:/run/x.sock:mode=600")
+
+
 def test_twice() -> None:
     with pytest.raises(OptionError, match="given twice"):
         Stage(Target("10.0.0.1:80"), Target("10.0.0.1:81"), Target("10.0.0.1:80;weight=2"))

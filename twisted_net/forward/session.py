@@ -371,8 +371,6 @@ class Session:
         )
 
     def _ended(self, error: Exception | None) -> None:
-        if self._over:
-            return
         self._over = True
         lingering, self._lingering = self._lingering, None
         if lingering is not None and lingering.active():
