@@ -263,8 +263,12 @@ class Forwarding:
 
     @property
     def runs(self) -> bool:
-        """Whether its reactor does: that catches SIGCHLD as the last thing before it begins, and opens no more then."""
-        return bool(int(self._status("SigCgt"), 16) >> (signal.SIGCHLD - 1) & 1)
+        """
+        Whether its reactor does, and will open nothing more of its own. Signals are the last that it sees to before it
+        begins, SIGCHLD among them; and when it has begun it waits for something to happen.
+        """
+        caught = int(self._status("SigCgt"), 16) >> (signal.SIGCHLD - 1) & 1
+        return bool(caught) and self._status("State").startswith("S")
 
     def memory(self) -> int:
         """Bytes that it has in memory."""

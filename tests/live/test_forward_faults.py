@@ -19,7 +19,7 @@ from conditions import blackHole, deadPort
 from launched import PATIENCE, connect, drained, talk
 from outsiders import BULK, HOST, NGINX, Forwarding, forwarding, needsDescriptors, nginx, numbered, redis, write
 from programs import command, until
-from strangers import Stranger, ask, needs, patterned
+from strangers import Stranger, ask, digest, needs, patterned
 
 pytestmark = [pytest.mark.live, needs("nc", "socat", "prlimit", "redis-server", "redis-cli")]
 
@@ -191,7 +191,7 @@ def test_slowReader(tmp_path: Path, words: tuple[str, ...]) -> None:
             peer.sendall(bytes(1_000_000))
             peer.shutdown(socket.SHUT_WR)
             assert len(drained(client)) == 1_000_000
-        before = forward.memory()
+        before, idle = forward.memory(), forward.held()
         with conversation(forward, server) as (client, peer), ThreadPoolExecutor(1) as pool:
             stalled = threading.Event()
 
@@ -213,6 +213,7 @@ def test_slowReader(tmp_path: Path, words: tuple[str, ...]) -> None:
             sent = pool.submit(push)
             assert stalled.wait(PATIENCE), "it has taken everything"
             most = forward.memory()
+            assert forward.held()["pipe"] - idle["pipe"] == (0 if words else 2)
             got, read = hashlib.sha256(), 0
             while data := client.recv(1 << 20):
                 got.update(data)
@@ -320,6 +321,17 @@ def echoed(client: socket.socket) -> bool:
         return False
 
 
+def carried(client: socket.socket, data: bytes) -> bytes:
+    """What comes back of *data*, which is sent meanwhile."""
+    found = bytearray()
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(client.sendall, data)
+        while len(found) < len(data) and (piece := client.recv(1 << 20)):
+            found += piece
+        sent.result(PATIENCE)
+    return bytes(found)
+
+
 def test_withoutDescriptors(tmp_path: Path) -> None:
     """
     A process that may open no more refuses clients, without working itself hot; those that it has are served, and when
@@ -338,6 +350,7 @@ def test_withoutDescriptors(tmp_path: Path) -> None:
             assert select.select(served, [], [], 1)[0] == []
             assert forward.worked() - worked < 0.3
             assert all(echoed(client) for client in served)
+            assert digest(carried(served[0], patterned())) == digest(patterned()), "no pipe is left for it, either"
         forward.settle(idle)
         assert talk(forward.address, b"hello") == b"hello"
 

@@ -10,6 +10,7 @@ import csv
 import json
 import re
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -307,23 +308,23 @@ def test_iperf(tmp_path: Path) -> None:
 
 
 @needs("dig")
-def test_dig(tmp_path: Path) -> None:
-    """Questions and answers over UDP and over TCP, one by one and 200 in a row."""
-    hosts = ("192.0.2.1 host.test", "192.0.2.3 other.test")
+@pytest.mark.parametrize("way", ["+notcp", "+tcp"])
+def test_dig(tmp_path: Path, way: str) -> None:
+    """Questions and answers over UDP and over TCP, one by one and 200 in a row; and in between what is no question."""
     batch = tmp_path / "batch"
     batch.write_text("host.test\nother.test\n" * 100)
-    with names(tmp_path, *hosts) as (overUDP, overTCP):
-        targets = {"+notcp": f"udp:{HOST}:{overUDP}", "+tcp": f"{HOST}:{overTCP}"}
-        for way, target in targets.items():
-            place = f"{'udp:' if way == '+notcp' else ''}{HOST}:0"
-            words = ("--target", target, "--no-access-log", "--timeout-flow", "500ms")
-            with forwarding(tmp_path, *words, listen=(place,)) as forward:
 
-                def dig(port: object, *words: str, way: str = way) -> Sequence[str]:
-                    return lines(ask("dig", f"@{HOST}", "-p", str(port), "+tries=1", "+time=10", way, *words))
+    def dig(port: object, *words: str) -> Sequence[str]:
+        return lines(ask("dig", f"@{HOST}", "-p", str(port), "+tries=1", "+time=10", way, *words))
 
-                ours, theirs = forward.port, target.rpartition(":")[2]
-                assert dig(ours, "+short", "host.test") == dig(theirs, "+short", "host.test") == ["192.0.2.1"]
-                assert any("status: NXDOMAIN" in line for line in dig(ours, "nobody.test"))
-                assert dig(ours, "+short", "-f", str(batch)) == ["192.0.2.1", "192.0.2.3"] * 100
-    batch.unlink()
+    with names(tmp_path, "192.0.2.1 host.test", "192.0.2.3 other.test") as ports:
+        scheme, port = ("udp:", ports[0]) if way == "+notcp" else ("", ports[1])
+        words = ("--target", f"{scheme}{HOST}:{port}", "--no-access-log", "--timeout-flow", "500ms")
+        with forwarding(tmp_path, *words, listen=(f"{scheme}{HOST}:0",)) as forward:
+            assert dig(forward.port, "+short", "host.test") == dig(port, "+short", "host.test") == ["192.0.2.1"]
+            assert any("status: NXDOMAIN" in line for line in dig(forward.port, "nobody.test"))
+            if way == "+notcp":
+                with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+                    for noise in (b"", b"\0", patterned(60_000)):
+                        stranger.sendto(noise, (HOST, int(forward.port)))
+            assert dig(forward.port, "+short", "-f", str(batch)) == ["192.0.2.1", "192.0.2.3"] * 100

@@ -100,7 +100,10 @@ def test_everyKindOfSocket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--no-splice",)], ids=["splice", "no splice"])
 def test_bothWaysAtOnce(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Two netcats give each other files of :data:`outsiders.BULK` bytes, at the same time; both arrive as they are."""
+    """
+    A socat and a netcat give each other files of :data:`outsiders.BULK` bytes, at the same time; both arrive as they
+    are. (A netcat that listens would end with its client, whether it has sent everything or not.)
+    """
     sums = [write(tmp_path / name, BULK, seed) for seed, name in enumerate(("theirs", "ours"))]
     with contextlib.ExitStack() as stack:
         theirs, ours, gotOurs, gotTheirs = (
@@ -109,7 +112,7 @@ def test_bothWaysAtOnce(tmp_path: Path, words: tuple[str, ...]) -> None:
         )
         server = stack.enter_context(
             subprocess.Popen(
-                ("nc", "-v", "-N", "-l", HOST, "0"),
+                (*SOCAT, "-d", "-d", f"TCP4-LISTEN:0,bind={HOST}", "-"),
                 stdin=theirs,
                 stdout=gotOurs,
                 stderr=subprocess.PIPE,
@@ -118,7 +121,7 @@ def test_bothWaysAtOnce(tmp_path: Path, words: tuple[str, ...]) -> None:
         )
         stack.callback(server.kill)
         assert server.stderr is not None
-        target = f"{HOST}:{int(server.stderr.readline().split()[-1])}"
+        target = server.stderr.readline().split()[-1].decode()
         with forwarding(tmp_path, "--target", target, *words) as forward:
             nc = ("nc", "-N", HOST, forward.port)
             subprocess.run(nc, stdin=ours, stdout=gotTheirs, env=environment(), timeout=PATIENCE, check=True)
