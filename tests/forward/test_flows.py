@@ -29,7 +29,7 @@ from twisted_net.errors import (
     RefusedError,
     forErrno,
 )
-from twisted_net.forward.flows import HELD, QUIET, RESERVE, TRIES, Flow, Flows
+from twisted_net.forward.flows import HELD, LAST_SILENCE, QUIET, RESERVE, TRIES, Flow, Flows
 from twisted_net.forward.hooks import Direction
 from twisted_net.forward.session import Ended
 from twisted_net.forward.targets import Pool, Target
@@ -856,6 +856,81 @@ def test_servedTooLate(network: MemoryNetwork, memory: Make) -> None:
     with pytest.raises(ClosedError, match="make another one"):
         m.scene.flows.serve(port)
     assert port.isClosed
+
+
+# -- drained
+
+
+def drained(m: Memory) -> list[float]:
+    """When the flows of *m* were drained; empty until then."""
+    times: list[float] = []
+    m.scene.flows.drain().addCallback(lambda none: times.append(m.scene.reactor.seconds()))
+    return times
+
+
+def test_whoWasAnsweredIsOver(network: MemoryNetwork, memory: Make) -> None:
+    m = memory()
+    client = m.client()
+    client.say(b"hello")
+    network.settle()
+    assert drained(m) == [network.now]
+    assert m.port.isClosed
+    assert m.scene.counted() == {"opened": 1, "closed": 1}
+    [ended] = m.scene.over
+    assert ended.error is None
+
+
+def test_nobodyToDrain(network: MemoryNetwork, memory: Make) -> None:
+    m = memory()
+    assert drained(m) == [network.now]
+    assert m.port.isClosed
+    assert drained(m) == [network.now]  # once more
+
+
+def test_theLastAnswer(network: MemoryNetwork, memory: Make) -> None:
+    """Who waits for one still gets it; nobody new is served meanwhile."""
+    m = memory(lambda data: [])
+    client, other = m.client(), m.client()
+    client.say(b"one", b"two")
+    network.settle()
+    times = drained(m)
+    other.say(b"new")
+    for data in (b"1", b"2"):
+        network.advance(LAST_SILENCE / 2)
+        assert not times
+        assert not m.port.isClosed
+        m.servers[0].say(data, to=m.servers[0].senders[0])
+    network.settle()
+    assert client.heard == [b"1", b"2"]
+    assert times == [network.now]
+    assert m.port.isClosed
+    assert m.scene.counted() == {"opened": 1, "closed": 1, "turnedAway": 1, "dropped": 1}
+
+
+def test_noLastAnswer(network: MemoryNetwork, memory: Make) -> None:
+    """Whether one would ever come nothing says: so it is waited for a while."""
+    m = memory(lambda data: [])
+    start = network.now
+    client = m.client()
+    client.say(b"hello")
+    network.advance(1)
+    times = drained(m)
+    network.advance(LAST_SILENCE - 1.001)
+    assert not times
+    network.advance(1)
+    assert times == [pytest.approx(start + LAST_SILENCE)]
+    assert m.scene.counted() == {"opened": 1, "silent": 1}
+
+
+def test_closedWhileItDrains(network: MemoryNetwork, memory: Make) -> None:
+    m = memory(lambda data: [])
+    m.client().say(b"hello")
+    network.settle()
+    times = drained(m)
+    m.scene.flows.close()
+    assert times == [network.now]
+    assert m.scene.flows.isClosed
+
 
 
 @pytest.mark.parametrize("full", ["table", "descriptors", "socket"])

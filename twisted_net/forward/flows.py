@@ -36,6 +36,10 @@ client's. When as many have come as that makes for all that the client has sent,
 and not per flow is what a resolver needs that asks for A and AAAA in one breath, from one port. With 0 nothing is
 awaited, and a flow is over when its datagrams are sent.
 
+*Draining.* When the forwarder stops no flow begins any more. Those whose every datagram has been answered are over at
+once, the others when they are, or have been silent for `LAST_SILENCE`: nothing says of a datagram that was not answered
+whether it ever will be.
+
 *What is not passed on* is dropped and counted, as routers do: when a socket has no room, when a datagram is too long
 for the way, and the newest ones when `HELD` of them wait while a target's name is looked up.
 
@@ -77,10 +81,13 @@ from twisted_net.wire.limits import peerKey
 from twisted_net.wire.reasons import translate
 from twisted_net.wire.seldom import Seldom
 
-__all__ = ["HELD", "QUIET", "RESERVE", "TRIES", "Flow", "Flows"]
+__all__ = ["HELD", "LAST_SILENCE", "QUIET", "RESERVE", "TRIES", "Flow", "Flows"]
 
 #: Seconds of silence after which a flow may give way to a new client.
 QUIET: Final = 1.0
+
+#: Seconds of silence after which nobody waits any longer for an answer, when the forwarder stops.
+LAST_SILENCE: Final = 2.0
 
 #: Datagrams of one client that wait while the name of its target is looked up.
 HELD: Final = 16
@@ -328,6 +335,13 @@ class Flow:
         responses = self._flows.responses
         if responses is not None and self._sent >= self._asked and self._answers >= responses * self._asked:
             self.end("complete")
+        elif self._flows.draining:
+            self.endIfAnswered()
+
+    def endIfAnswered(self) -> None:
+        """If nothing that the client has sent waits for an answer, it is over."""
+        if self._sent >= self._asked and self._answers >= self._asked:
+            self.end("closed")
 
     # DatagramUser, of the socket towards the target
 
@@ -489,6 +503,9 @@ class Flows:
         self._listening: list[_Listening] = []
         self._timer: IDelayedCall | None = None
         self._closed = False
+        #: Whether no flow begins any more.
+        self.draining = False
+        self._drained: list[Deferred[None]] = []
         text = "flows of datagrams: {count} gave way to new clients, for {why}; raise that, or shorten timeoutFlow"
         self._givingWay = Seldom(self._log, reactor, text)
         text = "new clients of datagrams: {count} turned away, the last one {client}: {why}"
@@ -547,21 +564,53 @@ class Flows:
 
     # -- the end
 
+    def drain(self) -> Deferred[None]:
+        """
+        Begin no flow any more.
+
+        :returns: fires when the last one is over, and every port is closed: at once if nobody waits for an answer.
+        """
+        self.draining = True
+        self._timeout = min(self._timeout, LAST_SILENCE)
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        for flow in tuple(self._order):
+            flow.endIfAnswered()
+        if not self._order:
+            self.close()
+        else:
+            assert self._timer is not None, "as long as there are flows"
+            self._timer.cancel()
+            self._sweep()
+        return done
+
+    @property
+    def isClosed(self) -> bool:
+        """Whether everything is over."""
+        return self._closed
+
     def close(self) -> None:
         """End every flow and close every port, now. Harmless when it was done."""
-        self._closed = True
+        self._closed = self.draining = True
         for listening in tuple(self._listening):
             listening.port.close()
         timer, self._timer = self._timer, None
-        if timer is not None:
+        if timer is not None and timer.active():
             timer.cancel()
         for seldom in (self._givingWay, self._turning, self._troubled):
             seldom.stop()
+        drained, self._drained = self._drained, []
+        for done in drained:
+            done.callback(None)
 
     # -- what flows and ports ask
 
     def newcomer(self, listening: _Listening, place: RawPlace, data: bytes) -> None:
         """A datagram has come from a place that has no flow."""
+        if self.draining:
+            self.counters.add("turnedAway")
+            self.counters.add("dropped")
+            return
         if len(self._order) >= self._limit:
             why = _FULL_TABLE.format(limit=self._limit)
             if not self.makeWay(None, why):
@@ -591,6 +640,10 @@ class Flows:
     def forget(self, flow: Flow) -> None:
         """It is over."""
         del self._order[flow]
+        if self.draining and not self._order and not self._closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.reactor.callLater(0, self.close)  # not from within a flow's own end
 
     def forgetPort(self, listening: _Listening) -> None:
         """It is closed."""

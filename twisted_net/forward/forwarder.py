@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 from twisted.logger import Logger
 
@@ -323,8 +323,7 @@ class Forwarder:
         self._totals.add("bytesIn", ended.bytesIn)
         self._totals.add("bytesOut", ended.bytesOut)
         self._record(ended)
-        if not self._sessions:
-            self._tellDrained()
+        self._settle()
 
     def _flowOver(self, ended: Ended) -> None:
         self._totals.add("bytesIn", ended.bytesIn)
@@ -382,23 +381,22 @@ class Forwarder:
 
     def finish(self, grace: float | None = None) -> Deferred[None]:
         """
-        Stop checking and forwarding datagrams, and wait for the sessions; ports are somebody else's business.
+        Stop checking, admit nobody any more, and wait for the sessions and flows that there are; ports for connections
+        are somebody else's business.
 
         :param grace: seconds, after which those that are left are aborted; None waits for ever. When it is called
             again, the earliest end of a grace counts.
-        :returns: fires when none is left.
+        :returns: fires when none is left, and the ports for datagrams are closed.
         """
         self._closed = True
         if self._checks is not None:
             self._checks.stop()
-        self.flows.close()
         self.factory.stop()
-        if not self._sessions:
-            return succeed(None)
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         if grace is not None:
             self._abortIn(grace)
+        self.flows.drain().addCallback(lambda none: self._settle())
         return done
 
     def _abortIn(self, grace: float) -> None:
@@ -425,10 +423,14 @@ class Forwarder:
 
     def _abortAll(self) -> None:
         self._late = None
+        self.flows.close()
         for session in self.sessions:
             session.abort(AbortedError("the forwarder is shutting down and its grace time is over", fault="user"))
 
-    def _tellDrained(self) -> None:
+    def _settle(self) -> None:
+        """If nothing is left, say so to whoever waits for that."""
+        if self._sessions or not self.flows.isClosed:
+            return
         late, self._late = self._late, None
         if late is not None:
             late.cancel()

@@ -320,6 +320,8 @@ def makeService(options: Options) -> Launch:
         def record(journal: Journal) -> None:
             forwarder.journal = journal.forwarded
 
-        return Serving(forwarder.factory, forwarder.start, forwarder.finish, forwarder.receive, record)
+        return Serving(
+            forwarder.factory, forwarder.start, forwarder.finish, forwarder.receive, closesPorts=True, record=record
+        )
 
     return launch(options, serving)

@@ -106,6 +106,8 @@ class Serving:
     """Given the seconds of grace when the service stops; fires when what runs besides the connections has ended too."""
     receive: Callable[[DatagramPort], object] | None = None
     """Given each port for datagrams as soon as it is bound, to begin to receive there; None: there can be none."""
+    closesPorts: bool = False
+    """Whether `finish` closes the ports for datagrams, when what came by them is done with; else that is done first."""
     record: Callable[[Journal], object] | None = None
     """Given the journal, when it wants a line for each connection; None: the factory says what there is to say."""
 
@@ -306,7 +308,7 @@ class Launch(Service):
         self._begun = False
         grace = self._choices.grace
         self._journal.stopping(self._ending.reason, len(self.factory), grace)
-        ports = self._stopPlaces()
+        ports = self._stopPlaces(leaveDatagrams=self.serving.closesPorts)
         waiting = [ports, self.factory.drain(grace)]
         if self.serving.finish is not None:
             waiting.append(self.serving.finish(grace))
@@ -314,7 +316,7 @@ class Launch(Service):
         done.addCallback(lambda results: self._journal.stopped())
         return done
 
-    def _stopPlaces(self) -> Deferred[Any]:
+    def _stopPlaces(self, leaveDatagrams: bool = False) -> Deferred[Any]:
         waiting = []
         for place in self.places:
             starting, port = place.starting, place.port
@@ -322,7 +324,8 @@ class Launch(Service):
             if starting is not None:
                 starting.cancel()
             if isinstance(port, DatagramPort):
-                port.close()
+                if not leaveDatagrams:
+                    port.close()
             elif port is not None:
                 self.factory.disown(port)
                 stopped = port.stopListening()
