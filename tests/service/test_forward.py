@@ -601,3 +601,24 @@ def test_datagrams(program: tuple[str, ...], tmp_path: Path) -> None:
                 assert client.recv(100) == b"HELLO"
             forwarder.wait(rf"127\.0\.0\.1:\d+ -> {target} closed \(ended\): 5 bytes in, 5 bytes out, ")
             assert "forward has stopped" in stopped(forwarder)
+
+
+def test_theLastAnswer(tmp_path: Path) -> None:
+    """On SIGTERM a datagram that was passed on still gets its answer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.settimeout(PATIENCE)
+        server.bind(("127.0.0.1", 0))
+        words = ("--listen", "udp:127.0.0.1:0", "--target", f"udp:127.0.0.1:{server.getsockname()[1]}")
+        with Running((*TWISTD, *FOREGROUND), "net", "forward", *words, folder=tmp_path) as forwarder:
+            host, _, port = forwarder.address().removeprefix("udp:").rpartition(":")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(PATIENCE)
+                client.sendto(b"hello", (host, int(port)))
+                data, flow = server.recvfrom(100)
+                forwarder.signal(signal.SIGTERM)
+                forwarder.wait("forward is stopping")
+                server.sendto(data.upper(), flow)
+                assert client.recv(100) == b"HELLO"
+            ended = forwarder.end()
+    assert (ended.code, ended.err) == (0, "")
+    assert "forward has stopped" in ended.out
