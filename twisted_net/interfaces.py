@@ -66,6 +66,8 @@ class IExactTransport(Interface):
     ending = Attribute("Whether that, or ``loseWriteConnection``, was called.")
     lossErrno = Attribute("The errno of what failed when the connection was lost; None: nothing did, or it is unknown.")
 
+    wasReset = Attribute("Whether `sendNow` has met the peer's RST, so that what a reader meets then is no FIN.")
+
     def sendNow(data: bytes) -> int:
         """Send *data*, at once if nothing waits before it.
 

@@ -173,6 +173,36 @@ async def test_aRealReset(side: str) -> None:
             assert isinstance(ended.error, ResetError)
 
 
+RACE = 20
+"""How often a race is run; which of two connections is served first is the system's business."""
+
+
+@patient
+async def test_aResetThatWhoWritesHearsOf() -> None:
+    """The kernel tells an error once. Was it told as the answer was sent, then reading shows what looks like an end."""
+    async with between() as stage:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            await stage.forwarder.close()
+            await stage.start([f"127.0.0.1:{listener.getsockname()[1]}"])
+            host, _, port = stage.door.rpartition(":")
+            for number in range(RACE):
+                client = socket.create_connection((host, int(port)))
+                await stage.until(lambda: stage.forwarder.sessions and stage.forwarder.sessions[0].isConnected)
+                server, _ = listener.accept()
+                client.send(b"half a quest")
+                await stage.until(lambda: stage.forwarder.sessions[0].bytesIn == 12)
+                server.send(b"answer")
+                reset(client)
+                await stage.over(number + 1)
+                server.settimeout(5)
+                assert server.recv(12) in (b"half a quest", b"")
+                with pytest.raises(ConnectionResetError):
+                    server.recv(10)
+                server.close()
+
+
 # What ends them
 
 

@@ -392,6 +392,22 @@ async def test_aDeadlineEndsBothByFin(name: str) -> None:
 
 
 @patient
+async def test_aDeadlineWithSomethingUnderWay() -> None:
+    """An end would hide that it is lost."""
+    async with meeting("tcp") as met:
+        met.introduce()
+        met.right.transport.pauseProducing()
+        met.left.transport.write(bytes(20_000_000))
+        await until(lambda: PEER in met.first.pressure.owners)
+        met.first.drop(TimedOutError("the connection has been idle"))
+        met.right.transport.resumeProducing()
+        await met.right.happened("lost")
+        assert met.right.reason is not None
+        assert met.right.reason.check(ConnectionLost)
+        assert isinstance(await met.ended(), TimedOutError)
+
+
+@patient
 async def test_aTimeoutThatIsNoneOfOurs() -> None:
     """The kernel has given up (ETIMEDOUT): that is a failure as any other."""
     async with meeting("tcp") as met:

@@ -465,7 +465,7 @@ class Flows:
     :raises OptionError: a value is out of range.
     """
 
-    _log = Logger("twisted_net.forward")
+    _log = Logger()
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class Forwarder:
     :raises OptionError: any other value cannot be used.
     """
 
-    _log = Logger("twisted_net.forward")
+    _log = Logger()
 
     def __init__(
         self,

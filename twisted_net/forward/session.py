@@ -119,7 +119,7 @@ class Session:
     :ivar target: the target that is dialled or serves it; None before there is one.
     """
 
-    _log = Logger("twisted_net.forward")
+    _log = Logger()
 
     __slots__ = (
         "_began",

@@ -165,7 +165,7 @@ class Pool:
     :param changed: called with a target whose state has changed, and with its new state; or None.
     """
 
-    _log = Logger("twisted_net.forward")
+    _log = Logger()
 
     def __init__(
         self,

@@ -124,6 +124,7 @@ class Stream(_LogOwner):
     logstr = "Uninitialized"
     #: The error number of the system call that ended the connection (``errno.ECONNRESET``), or None: nothing failed.
     lossErrno: int | None = None
+    wasReset = False  # libuv tells whoever reads and whoever writes of the same error
     #: Set when there is a socket; deleted with the connection.
     socket: GuardedSocket
     protocol: Any

@@ -24,6 +24,7 @@ transports are themselves, and what :class:`Stock` makes of Twisted's own, by re
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -42,6 +43,7 @@ from twisted.internet.interfaces import (
     IPullProducer,
     ISSLTransport,
 )
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
@@ -245,12 +247,14 @@ def exact(transport: Any) -> Any:
 class Stock:
     """What a descriptor of Twisted's own reactors does not offer, taken from it."""
 
-    __slots__ = ("descriptor",)
+    __slots__ = ("descriptor", "wasReset")
 
     lossErrno: None = None
 
     def __init__(self, descriptor: Any) -> None:
         self.descriptor = descriptor
+        #: `sendNow` has met the peer's RST: what a reader meets now looks like FIN (the kernel tells an error once).
+        self.wasReset = False
 
     @property
     def disconnecting(self) -> bool:
@@ -279,15 +283,28 @@ class Stock:
             or descriptor.disconnecting
             or descriptor._writeDisconnecting
         ):
-            taken = descriptor.writeSomeData(data)
+            taken = self._send(data)
             if taken == size:
                 return 0
-            if isinstance(taken, int) and taken > 0:
+            if taken > 0:
                 data = data[taken:]
                 size -= taken
         # The descriptor's own method: after startTLS, the connection's would encrypt.
         FileDescriptor.write(descriptor, data)
         return size
+
+    def _send(self, data: bytes) -> int:
+        descriptor = self.descriptor
+        if type(descriptor).writeSomeData is not Connection.writeSomeData:
+            taken = descriptor.writeSomeData(data)
+            return taken if isinstance(taken, int) else 0
+        try:
+            # As Connection.writeSomeData does, which does not say what it was that has failed.
+            sent: int = descriptor.socket.send(memoryview(data)[: descriptor.SEND_LIMIT])
+        except OSError as error:
+            self.wasReset = error.errno == errno.ECONNRESET
+            return 0
+        return sent
 
     def tellDrained(self, producer: IPullProducer) -> None:
         """As the descriptor does with a pull producer."""

@@ -339,6 +339,11 @@ class Outlet:
             self.owner.outletMoved()
 
     @property
+    def metReset(self) -> bool:
+        """Whether the kernel has told what was sent last of the peer's RST; the transport finds out as it writes on."""
+        return self._bottom is not None and bool(self._bottom.wasReset)
+
+    @property
     def mayBePassed(self) -> bool:
         """Whether bytes may go past it, straight into the socket: nothing is unsent, and nothing wants to see them."""
         return self._straight and not self.unsent

@@ -327,6 +327,9 @@ class SocketProtocol:
 
     def readConnectionLost(self) -> None:
         """The peer's FIN; called by Twisted."""
+        if self.outlet.metReset:
+            # No FIN: an error is told once, and it was told to who wrote. That it is lost comes from there.
+            return
         if self._held:
             self._heldEnd = True
         else:

@@ -13,7 +13,7 @@ do something to them, brings a carrier of his own (:class:`Carrier`).
     FIN of one              FIN to the other, behind what it was sent; the other direction goes on
     both ends of one        the other is closed, when what it was sent has gone
     failure of one (RST)    the other is aborted (RST): its peer must know that something was lost
-    a deadline of one       the other is dropped (FIN): nothing was lost, nobody was there
+    a deadline of one       the other is dropped (FIN) if nothing is under way to it, else aborted
 
 `Relay` is one direction without ends, into anything that has a ``write``: for a pipe whose user decides what an end
 means (``pipe(destination, end=False)``).
@@ -179,9 +179,11 @@ class Straight:
         self._sink.close()
 
     def failed(self, error: Exception) -> None:
-        """Pass the failure on, as what it is."""
+        """Pass the failure on, as what it is: RST says that something was lost, FIN that nothing was."""
+        splice = self._splice
+        isWhole = not self._sink.outlet.unsent and (splice is None or not splice.underWay)
         self._stop()
-        if isinstance(error, TimedOutError) and error is self._source.verdict:
+        if isWhole and isinstance(error, TimedOutError) and error is self._source.verdict:
             self._sink.drop(error)
         else:
             self._sink.abort(error)
