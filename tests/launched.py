@@ -194,3 +194,12 @@ def connect(address: str) -> socket.socket:
         return client
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), PATIENCE)
+
+
+def fate(address: str) -> str:
+    """What becomes of a client that says nothing: ``reset``, which may come before it is connected, or ``ended``."""
+    try:
+        with connect(address) as client:
+            return repr(data) if (data := client.recv(1)) else "ended"
+    except ConnectionResetError:
+        return "reset"

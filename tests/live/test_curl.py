@@ -124,8 +124,8 @@ def test_slowly(tmp_path: Path, path: str) -> None:
             closed = program.wait(r"closed \((\w+)\): \d+ bytes in, (\d+) bytes out, ")
             assert closed[1] == "ended"
             assert int(closed[2]) > 20_000_000
-    # Asked of the readers: when the server has done its part depends on how much the kernel holds for them. So does when
-    # curl has, which takes what lies there in one go: two to four seconds, where it needs a tenth of one unbridled.
+    # Asked of the readers: when the server has done its part depends on how much the kernel holds for them. So does
+    # when curl has, which takes what lies there in one go: two to four seconds, where it needs a tenth unbridled.
     assert min(took.values()) > 1, "no slow reader"
     assert found == dict.fromkeys(("tcp", "unix", "tls"), digest(handlers.BIG))
 
