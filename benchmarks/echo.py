@@ -59,6 +59,11 @@ class Span(NamedTuple):
     most: int
     """No more connections than this."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a program may take for it."""
+        return self.warmUp + self.seconds + servers.PATIENCE
+
 
 Measure = Callable[[servers.Server, Span], Sample]
 
@@ -70,7 +75,7 @@ def load(mode: str, connections: int, size: int) -> Measure:
         program = compiler.program("load", *(LIBSSL if mode == "tls" else ()))
         clients = min(connections, span.most)
         numbers = (server.pid, server.port, clients, size, span.warmUp, span.seconds)
-        output = run([program, mode, *map(str, numbers)], span)
+        output = run([program, mode, *map(str, numbers)], span.patience)
         units, seconds, cpu = map(float, output.split())
         return sample(units, seconds, cpu)
 
@@ -82,9 +87,9 @@ def wrk(server: servers.Server, span: Span) -> Sample:
     command = ["wrk", "-t1", f"-c{min(50, span.most)}", f"-d{max(1, round(span.seconds))}s"]
     command.append(f"http://127.0.0.1:{server.port}/")
     if span.warmUp >= WARM_UP:
-        run([*command, "-d1s"], span)
+        run([*command, "-d1s"], span.patience)
     before = server.cpu()
-    output = run(command, span)
+    output = run(command, span.patience)
     cpu = server.cpu() - before
     found = re.search(r"(\d+) requests in ([\d.]+)s", output)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
@@ -96,13 +101,13 @@ def memory(server: servers.Server, span: Span) -> Sample:
     return Sample(idle.measure(server, min(idle.CONNECTIONS, servers.moreDescriptors() - 200, span.most)), None)
 
 
-def run(command: list[str], span: Span) -> str:
+def run(command: list[str], patience: float) -> str:
     """What it prints; all of it.
 
+    :param patience: seconds that it may take.
     :raises RuntimeError: it fails, or does not end.
     """
     try:
-        patience = span.warmUp + span.seconds + servers.PATIENCE
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(str(error)) from error
@@ -294,7 +299,7 @@ def main() -> None:
                 bench.round(group, pem)
             for workload in group.workloads:
                 measured[workload], ratios[workload] = bench.table(workload)
-    node = run(["node", "--version"], span).strip() if figures.remedy("node") is None else "not installed"
+    node = run(["node", "--version"], span.patience).strip() if figures.remedy("node") is None else "not installed"
     about = figures.about(node=node, cores=len(cores), runs=runs, seconds=seconds, smoke=options.smoke)
     figures.write(options.json, about, measured, ratios)
     if bench.failed:

@@ -285,7 +285,7 @@ Measure = Callable[[Forwarder, Span], Sample]
 def bulk(connections: int) -> Measure:
     def pull(forwarder: Forwarder, size: float) -> float:
         command = [compiler.program("bulk"), "sink", str(forwarder.port), str(connections), str(int(size))]
-        return float(run(command, servers.PATIENCE + size / GB * 10))
+        return float(echo.run(command, servers.PATIENCE + size / GB * 10))
 
     def measure(forwarder: Forwarder, span: Span) -> Sample:
         size = span.gigabytes * GB
@@ -303,7 +303,7 @@ def load(mode: str, size: int) -> Measure:
     def exchange(forwarder: Forwarder, span: Span, seconds: float) -> tuple[float, float]:
         numbers = (forwarder.pid, forwarder.port, min(50, span.most), size, 0, seconds)
         command = [compiler.program("load"), mode, *map(str, numbers)]
-        units, took, _ = map(float, run(command, servers.PATIENCE + seconds).split())
+        units, took, _ = map(float, echo.run(command, servers.PATIENCE + seconds).split())
         return units, took
 
     def measure(forwarder: Forwarder, span: Span) -> Sample:
@@ -313,20 +313,6 @@ def load(mode: str, size: int) -> Measure:
         return Sample(units, took, forwarder.cpu() - before)
 
     return measure
-
-
-def run(command: list[str], patience: float) -> str:
-    """What it prints; all of it.
-
-    :raises RuntimeError: it fails, or does not end.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(str(error)) from error
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip() or f"{command[0]} has ended with status {done.returncode}")
-    return done.stdout
 
 
 class Workload(NamedTuple):

@@ -68,7 +68,7 @@ from twisted.python.failure import Failure
 
 from twisted_net.address import Address, UdpTarget
 from twisted_net.errors import AbortedError, ClosedError, LimitError, NetError, OptionError, RefusedError, TimedOutError
-from twisted_net.forward.faulty import FaultyDatagrams, chanceOf
+from twisted_net.forward.faulty import GRAIN, FaultyDatagrams, chanceOf
 from twisted_net.forward.hooks import Direction
 from twisted_net.forward.session import LOCAL_CODES, Ended
 from twisted_net.forward.targets import Pool, Target
@@ -97,9 +97,6 @@ TRIES: Final = 4
 
 #: Descriptors that flows leave to everything else in the process, as ``Limits.reserve`` has it for connections.
 RESERVE: Final = 8
-
-#: Seconds. Less than this is no time left: a timer for the rest must find it over.
-GRAIN: Final = 1e-6
 
 How: TypeAlias = Literal["silent", "complete", "failed", "gone", "gaveWay", "closed"]
 """How a flow has ended."""

@@ -19,6 +19,7 @@ from twisted_net.service.options import (
     DatagramTarget,
     ServiceOptions,
     Setting,
+    atLeastOne,
     fail,
     oneOf,
 )
@@ -45,13 +46,7 @@ def _readSeconds(text: str) -> float:
     return seconds
 
 
-def _readCount(text: str) -> int:
-    """A number of at least one."""
-    count = parseCount(text)
-    if count < 1:
-        raise OptionError(f"{text!r} is too few; write 1 or more")
-    return count
-
+_readCount: Final = atLeastOne("is too few; write 1 or more")
 
 _FAULTS_EXAMPLE: Final = '"latency:delay=100ms,jitter=20ms; limit_data:bytes=1MB"'
 

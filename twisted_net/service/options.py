@@ -127,11 +127,16 @@ def readAddress(text: str) -> Target | DatagramTarget:
     return target
 
 
-def _readBacklog(text: str) -> int:
-    backlog = parseCount(text)
-    if backlog < 1:
-        raise OptionError(f"{text!r} leaves no room for anybody; write 1 or more, such as 511")
-    return backlog
+def atLeastOne(otherwise: str) -> Callable[[str], int]:
+    """Return a parser that takes a number, 1 or more; *otherwise* says what is wrong with less, and what to write."""
+
+    def read(text: str) -> int:
+        count = parseCount(text)
+        if count < 1:
+            raise OptionError(f"{text!r} {otherwise}")
+        return count
+
+    return read
 
 
 def oneOf(*words: str) -> Callable[[str], str]:
@@ -163,7 +168,7 @@ SETTINGS: Final[Mapping[str, tuple[Setting, ...]]] = {
         Setting(
             "backlog",
             "N",
-            _readBacklog,
+            atLeastOne("leaves no room for anybody; write 1 or more, such as 511"),
             "511",
             "Connections that the kernel keeps for us until they are accepted; more than net.core.somaxconn are cut to "
             "it. Endpoint texts have their own.",
