@@ -18,16 +18,16 @@ import functools
 import inspect
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 from drivers import theReactor
+from logs import heard
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import provider
+from twisted.logger import LogEvent
 
 from twisted_net import streams
 from twisted_net.errors import NetError
@@ -259,21 +259,9 @@ def running(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
 
 
-@contextmanager
-def logged() -> Iterator[list[LogEvent]]:
+def logged() -> AbstractContextManager[list[LogEvent]]:
     """What the forwarder's rooms say in the log meanwhile."""
-    events: list[LogEvent] = []
-
-    @provider(ILogObserver)
-    def observe(event: LogEvent) -> None:
-        if event.get("log_namespace", "").startswith("twisted_net.forward."):
-            events.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    try:
-        yield events
-    finally:
-        globalLogPublisher.removeObserver(observe)
+    return heard(lambda event: event.get("log_namespace", "").startswith("twisted_net.forward."))
 
 
 @asynccontextmanager

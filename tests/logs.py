@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import implementer, provider
 
 _LEVELS = {
     LogLevel.debug: logging.DEBUG,
@@ -59,3 +61,20 @@ def _fits(event: LogEvent, kind: type[BaseException] | str) -> bool:
         return kind in text(event)
     failure: Failure | None = event.get("log_failure")
     return failure is not None and isinstance(failure.value, kind)
+
+
+@contextmanager
+def heard(matters: Callable[[LogEvent], bool]) -> Iterator[list[LogEvent]]:
+    """The events in Twisted's log meanwhile that matter."""
+    events: list[LogEvent] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if matters(event):
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)

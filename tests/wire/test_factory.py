@@ -13,22 +13,22 @@ import sys
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, cast
 
 import pytest
 from doors import Kind, Place, Port, door, ended, patient, reset
-from logs import LoggedErrors
+from logs import LoggedErrors, heard
 from turning import turns, until
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IReadDescriptor, ISSLTransport
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, provider
+from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from twisted_net.address import Address
@@ -147,21 +147,9 @@ async def house(kind: Kind = "tcp", canPause: bool = True, **limits: Any) -> Asy
         assert all(user.closed is not None for user in one.users)
 
 
-@contextmanager
-def lines(word: str) -> Iterator[list[LogEvent]]:
+def lines(word: str) -> AbstractContextManager[list[LogEvent]]:
     """Lines in Twisted's log in whose format *word* stands."""
-    found: list[LogEvent] = []
-
-    @provider(ILogObserver)
-    def observe(event: LogEvent) -> None:
-        if word in str(event.get("log_format")):
-            found.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    try:
-        yield found
-    finally:
-        globalLogPublisher.removeObserver(observe)
+    return heard(lambda event: word in str(event.get("log_format")))
 
 
 def test_interface() -> None:
